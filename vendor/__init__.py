@@ -1,0 +1,1 @@
+"""Code that follows a published architecture; used by tests and benchmarks alone."""

@@ -1,0 +1,22 @@
+"""What the network computes: architecture, parameters, forward pass."""
+
+from wmtp_jax.model.config import ModelConfig, ModelConfigError, RopeScaling, derived_ffn_dim
+from wmtp_jax.model.transformer import (
+    MTPTransformer,
+    init_cache,
+    init_params,
+    logical_axes,
+    param_shapes,
+)
+
+__all__ = [
+    "MTPTransformer",
+    "ModelConfig",
+    "ModelConfigError",
+    "RopeScaling",
+    "derived_ffn_dim",
+    "init_cache",
+    "init_params",
+    "logical_axes",
+    "param_shapes",
+]

@@ -1,0 +1,189 @@
+"""The multi-token-prediction LLaMA (Gloeckle et al. 2024, arXiv 2404.19737): a trunk, N parallel head layers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from wmtp_jax.model.attention import ATTENTION
+from wmtp_jax.model.block import Block, RMSNorm
+from wmtp_jax.model.config import ModelConfig, ModelConfigError
+from wmtp_jax.model.rope import rope_table
+
+REMAT = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Embedding(nn.Module):
+    """Token embeddings [V, D]."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        V, D = self.config.vocab_size, self.config.dim
+        init = nn.with_logical_partitioning(nn.initializers.normal(D**-0.5), ("vocab", "embed"))
+        return self.param("embedding", init, (V, D), jnp.float32)
+
+
+class Unembedding(nn.Module):
+    """Output kernel [D, V], absent when embeddings are tied."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        D, V = self.config.dim, self.config.vocab_size
+        init = nn.with_logical_partitioning(nn.initializers.truncated_normal(D**-0.5), ("embed", "vocab"))
+        return self.param("kernel", init, (D, V), jnp.float32)
+
+
+class MTPTransformer(nn.Module):
+    """Trunk of L layers and N heads that all read its output; head k predicts the k-th next token.
+
+    Attributes:
+        config: the architecture.
+        dtype: of the computation; parameters are fp32 masters, logits and softmax are fp32 always.
+        remat: what a layer keeps for its backward pass: "none" (everything), "dots" (matmul results), "full" (nothing).
+        attention: "dense", or "blocked" over queries for long sequences.
+    """
+
+    config: ModelConfig
+    dtype: jnp.dtype = jnp.float32
+    remat: str = "none"
+    attention: str = "dense"
+
+    def setup(self):
+        if self.remat not in REMAT:
+            raise ModelConfigError(f"remat is {self.remat!r}; expected one of {', '.join(REMAT)}")
+        if self.attention not in ATTENTION:
+            raise ModelConfigError(f"attention is {self.attention!r}; expected one of {', '.join(ATTENTION)}")
+        block = Block if self.remat == "none" else nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False)
+        self.tok_embeddings = Embedding(self.config)
+        self.trunk = block(self.config, self.dtype, self.attention)
+        self.heads = block(self.config, self.dtype, self.attention)
+        self.norm = RMSNorm(self.config.norm_eps, self.dtype)
+        if not self.config.tie_embeddings:
+            self.output = Unembedding(self.config)
+
+    def trunk_states(self, tokens_BxS, segment_ids_BxS=None) -> jax.Array:
+        """Output of the last trunk layer, before any norm: [B, S, D]."""
+        hidden, _ = self._trunk(tokens_BxS, _positions(tokens_BxS), segment_ids_BxS, None)
+        return hidden
+
+    def head_states(self, trunk_BxSxD, segment_ids_BxS=None) -> jax.Array:
+        """States of every head after the shared final norm: [N, B, S, D], ready for the unembedding."""
+        states, _ = self._heads(trunk_BxSxD, _positions(trunk_BxSxD), segment_ids_BxS, None)
+        return states
+
+    def normed(self, states) -> jax.Array:
+        """The shared final norm of any states [..., D]."""
+        return self.norm(states)
+
+    def unembedding(self) -> jax.Array:
+        """The kernel [D, V] (fp32) that turns head states into logits."""
+        return self.tok_embeddings().T if self.config.tie_embeddings else self.output()
+
+    def logits(self, states) -> jax.Array:
+        """fp32 logits [..., V] of head states [..., D]."""
+        kernel = self.unembedding().astype(self.dtype)
+        return jnp.matmul(states, kernel, preferred_element_type=jnp.float32)
+
+    def __call__(self, tokens_BxS, segment_ids=None) -> jax.Array:
+        """Logits of every head.
+
+        Args:
+            tokens_BxS: [B, S] token ids.
+            segment_ids: [B, S], equal within a document and 0 on padding; None means one document per row.
+
+        Returns:
+            fp32 [B, S, N, V]: entry [b, t, k] is the law of token t + k + 1.
+        """
+        states_NxBxSxD = self.head_states(self.trunk_states(tokens_BxS, segment_ids), segment_ids)
+        return self.logits(jnp.moveaxis(states_NxBxSxD, 0, 2))
+
+    def decode(self, tokens_BxS, positions_BxS, cache) -> tuple[jax.Array, dict]:
+        """Runs S new tokens per row against the KV cache.
+
+        A token at position p writes slot p (positions past the end write nothing) and sees slots 0..p. So rows may
+        stand at different positions, and rolling back is nothing but feeding an earlier position again.
+
+        Args:
+            tokens_BxS: new token ids.
+            positions_BxS: their positions, row by row.
+            cache: as made by `init_cache`.
+
+        Returns:
+            Normed head states [N, B, S, D] and the new cache.
+        """
+        hidden, trunk_cache = self._trunk(tokens_BxS, positions_BxS, None, cache["trunk"])
+        states, heads_cache = self._heads(hidden, positions_BxS, None, cache["heads"])
+        return states, {"trunk": trunk_cache, "heads": heads_cache}
+
+    def _trunk(self, tokens_BxS, positions, segment_ids, cache):
+        rope = rope_table(positions, self.config)
+        hidden = jnp.take(self.tok_embeddings(), tokens_BxS, axis=0).astype(self.dtype)
+
+        def body(block, carry, layer):
+            hidden, cache = carry
+            return block(hidden, rope, segment_ids, positions, cache, layer), None
+
+        (hidden, cache), _ = _stacked(body, self.config.n_trunk_layers, "layers")(
+            self.trunk, (hidden, cache), jnp.arange(self.config.n_trunk_layers)
+        )
+        return hidden, cache
+
+    def _heads(self, trunk_BxSxD, positions, segment_ids, cache):
+        rope = rope_table(positions, self.config)
+
+        def body(block, cache, head):
+            states, cache = block(trunk_BxSxD, rope, segment_ids, positions, cache, head)
+            return cache, states
+
+        cache, states_NxBxSxD = _stacked(body, self.config.n_future_tokens, "future_tokens")(
+            self.heads, cache, jnp.arange(self.config.n_future_tokens)
+        )
+        return self.norm(states_NxBxSxD), cache
+
+
+def _stacked(body, length: int, axis_name: str):
+    return nn.scan(
+        body,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=length,
+        metadata_params={nn.PARTITION_NAME: axis_name},
+    )
+
+
+def _positions(x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+
+
+def init_cache(config: ModelConfig, batch_size: int, n_slots: int, dtype=jnp.float32) -> dict:
+    """Empty KV caches of trunk [L, B, T, K, Q] and heads [N, B, T, K, Q]."""
+    slots = lambda depth: {
+        name: jnp.zeros((depth, batch_size, n_slots, config.n_kv_heads, config.head_dim), dtype) for name in ("k", "v")
+    }
+    return {"trunk": slots(config.n_trunk_layers), "heads": slots(config.n_future_tokens)}
+
+
+def init_params(config: ModelConfig, seed: int = 0) -> dict:
+    """Fresh fp32 parameters, as a plain tree (logical axis names: `logical_axes`)."""
+    return nn.meta.unbox(_init_boxed(config, jax.random.key(seed)))
+
+
+def param_shapes(config: ModelConfig) -> dict:
+    """The parameter tree as fp32 `jax.ShapeDtypeStruct`s."""
+    return nn.meta.unbox(jax.eval_shape(lambda: _init_boxed(config, jax.random.key(0))))
+
+
+def logical_axes(config: ModelConfig) -> dict:
+    """The parameter tree with a `PartitionSpec` of logical axis names per leaf."""
+    return nn.get_partition_spec(jax.eval_shape(lambda: _init_boxed(config, jax.random.key(0))))
+
+
+def _init_boxed(config: ModelConfig, key: jax.Array) -> dict:
+    return MTPTransformer(config).init(key, jnp.zeros((1, 2), jnp.int32))["params"]
