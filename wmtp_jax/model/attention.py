@@ -13,7 +13,7 @@ def dense_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> ja
     """Softmax(q k / sqrt(Q)) v with the whole S x S matrix; softmax in fp32. Returns [B, S, H, Q]."""
     mask = None
     if segment_ids_BxS is not None:
-        mask = (segment_ids_BxS[:, None, :, None] == segment_ids_BxS[:, None, None, :])
+        mask = segment_ids_BxS[:, None, :, None] == segment_ids_BxS[:, None, None, :]
     return jax.nn.dot_product_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, mask=mask, is_causal=True)
 
 
@@ -26,7 +26,9 @@ def blocked_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> 
     n_blocks = -(-S // _QUERY_BLOCK)
     padding = n_blocks * _QUERY_BLOCK - S
     in_blocks = lambda x: jnp.moveaxis(
-        jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2)).reshape(B, n_blocks, _QUERY_BLOCK, *x.shape[2:]), 1, 0
+        jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2)).reshape(B, n_blocks, _QUERY_BLOCK, *x.shape[2:]),
+        1,
+        0,
     )
     if segment_ids_BxS is None:
         segment_ids_BxS = jnp.ones((B, S), jnp.int32)
