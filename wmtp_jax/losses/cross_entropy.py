@@ -45,9 +45,9 @@ def _summed(hidden, kernel, targets, coefficients, chunk_length):
         _, nll_BxC, _ = _chunk_nll(h_BxCxD, kernel.astype(hidden.dtype), target_BxC)
         return loss + jnp.sum(coefficient_BxC * nll_BxC), nll_BxC
 
-    chunks = tuple(_to_chunks(x, chunk_length) for x in (hidden, targets, coefficients))
+    chunks = tuple(to_chunks(x, chunk_length) for x in (hidden, targets, coefficients))
     loss, nll = jax.lax.scan(body, jnp.float32(0), chunks)
-    return loss, _from_chunks(nll, targets.shape)
+    return loss, from_chunks(nll, targets.shape)
 
 
 def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
@@ -64,10 +64,10 @@ def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
         dw_DxV += jnp.einsum("BCD,BCV->DV", h_BxCxD, dlogits, preferred_element_type=jnp.float32)
         return (loss + jnp.sum(coefficient_BxC * nll_BxC), dw_DxV), (nll_BxC, dh_BxCxD)
 
-    chunks = tuple(_to_chunks(x, chunk_length) for x in (hidden, targets, coefficients))
+    chunks = tuple(to_chunks(x, chunk_length) for x in (hidden, targets, coefficients))
     (loss, dw), (nll, dh) = jax.lax.scan(body, (jnp.float32(0), jnp.zeros(kernel.shape, jnp.float32)), chunks)
     dtype_of_kernel = jnp.zeros((), kernel.dtype)
-    return (loss, _from_chunks(nll, targets.shape)), (_from_chunks(dh, hidden.shape), dw, dtype_of_kernel)
+    return (loss, from_chunks(nll, targets.shape)), (from_chunks(dh, hidden.shape), dw, dtype_of_kernel)
 
 
 def _summed_bwd(chunk_length, residuals, cotangents):
@@ -86,7 +86,7 @@ def _chunk_nll(h_BxCxD, w_DxV, target_BxC):
     return logits_BxCxV, lse_BxC - picked_BxC, lse_BxC
 
 
-def _to_chunks(x_NxBxS, chunk_length: int) -> jax.Array:
+def to_chunks(x_NxBxS, chunk_length: int) -> jax.Array:
     """[N, B, S, ...] -> [N * ceil(S/C), B, C, ...], zero-padded: a padded position has coefficient 0."""
     N, B, S, *rest = x_NxBxS.shape
     n_chunks = -(-S // chunk_length)
@@ -95,8 +95,8 @@ def _to_chunks(x_NxBxS, chunk_length: int) -> jax.Array:
     return jnp.moveaxis(x.reshape(N, B, n_chunks, length, *rest), 2, 1).reshape(N * n_chunks, B, length, *rest)
 
 
-def _from_chunks(chunks, shape) -> jax.Array:
-    """The inverse of `_to_chunks` for an array of that shape."""
+def from_chunks(chunks, shape) -> jax.Array:
+    """The inverse of `to_chunks` for an array of that shape."""
     N, B, S, *rest = shape
     x = jnp.moveaxis(chunks.reshape(N, -1, B, *chunks.shape[2:]), 1, 2)
     return x.reshape(N, B, -1, *rest)[:, :, :S]

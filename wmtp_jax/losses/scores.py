@@ -1,0 +1,34 @@
+"""How a model scores given tokens: nll and rank, chunk by chunk, for evaluation."""
+
+import jax
+import jax.numpy as jnp
+
+from wmtp_jax.losses.cross_entropy import from_chunks, to_chunks
+
+
+def token_scores(
+    hidden_NxBxSxD: jax.Array, kernel_DxV: jax.Array, targets_NxBxS: jax.Array, chunk_length: int = 128
+) -> tuple[jax.Array, jax.Array]:
+    """nll of each target, and its rank among the vocabulary (0 = the most likely token).
+
+    Args:
+        hidden_NxBxSxD: normed head states.
+        kernel_DxV: unembedding.
+        targets_NxBxS: int token ids.
+        chunk_length: positions per chunk.
+
+    Returns:
+        nll_NxBxS fp32 in nats; rank_NxBxS int32, the number of tokens with a larger logit.
+    """
+
+    def body(_, chunk):
+        h_BxCxD, target_BxC = chunk
+        logits_BxCxV = jnp.matmul(h_BxCxD, kernel_DxV.astype(h_BxCxD.dtype), preferred_element_type=jnp.float32)
+        picked_BxCx1 = jnp.take_along_axis(logits_BxCxV, target_BxC[..., None], axis=-1)
+        nll_BxC = jax.nn.logsumexp(logits_BxCxV, axis=-1) - picked_BxCx1[..., 0]
+        return None, (nll_BxC, jnp.sum(logits_BxCxV > picked_BxCx1, axis=-1, dtype=jnp.int32))
+
+    _, (nll, rank) = jax.lax.scan(
+        body, None, (to_chunks(hidden_NxBxSxD, chunk_length), to_chunks(targets_NxBxS, chunk_length))
+    )
+    return from_chunks(nll, targets_NxBxS.shape), from_chunks(rank, targets_NxBxS.shape)

@@ -1,0 +1,1 @@
+"""From a resolved config to a trained model: state, step, optimiser, checkpoints, metrics."""
