@@ -1,0 +1,238 @@
+"""Checkpoints that prove themselves: orbax writes the arrays, a digest per leaf shows that they came back whole.
+
+The only module that imports orbax. On its own orbax restores a flipped bit, casts to whatever dtype is asked for and
+takes an empty directory named like a step for the newest one; none of these may reach a run.
+"""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from wmtp_jax.training.errors import TrainingError
+
+PyTree = Any
+
+
+class _DamagedError(Exception):
+    """Why a checkpoint cannot be trusted."""
+
+
+class Checkpoints:
+    """The newest `keep` checkpoints of one run, written in the background.
+
+    Every checkpoint holds the state and a record of it: dtype, shape and SHA-256 of each leaf, the data iterator's
+    state, and a digest of the record itself. The caller holds the lock of the run directory: two writers would
+    destroy each other's checkpoints.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3):
+        self._directory = Path(directory).resolve()
+        self._damaged = self._directory.with_name(self._directory.name + "_damaged")
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=ocp.checkpoint_managers.LatestN(keep), create=True, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._written: int | None = None
+        self._started: int | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def last_step(self) -> int | None:
+        """The newest step that is known to be whole on disk: written to its end here, or restored and checked."""
+        return self._written
+
+    def save(self, step: int, state: PyTree, data_state: dict, wait: bool = False) -> None:
+        """Starts writing a checkpoint; the arrays may be donated as soon as this returns.
+
+        Args:
+            step: number of updates that made `state`; a step that is already saved is left as it is.
+            state: tree of jax or numpy arrays (PRNG keys as their uint32 key data).
+            data_state: of the data iterator, plain JSON values.
+            wait: return only when everything is on disk.
+
+        Raises:
+            TrainingError: this checkpoint or the one before it could not be written.
+        """
+        if step != self._started:
+            self._finish_writing()
+            if step in (self._written, *self._manager.all_steps()):
+                return
+            state = jax.tree.map(_savable, state)
+            items = ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(_record(state, data_state))
+            )
+            self._started = step
+            with self._failures_named():
+                if not self._manager.save(step, args=items, force=True):
+                    raise FileExistsError("orbax holds the step for written")
+        if wait:
+            self._finish_writing()
+
+    def restore_latest(self, abstract_state: PyTree) -> tuple[int, PyTree, dict] | None:
+        """Restores the newest sound checkpoint, bit for bit, straight into the shardings asked for.
+
+        Damaged checkpoints that are newer are moved to the directory beside (`..._damaged`), each with a warning, so
+        that the run can write these steps again.
+
+        Args:
+            abstract_state: the tree wanted: arrays, or `jax.ShapeDtypeStruct`s with or without a sharding.
+
+        Returns:
+            (step, state, data_state), or None when there is no sound checkpoint.
+
+        Raises:
+            TrainingError: a sound checkpoint holds another tree than `abstract_state`.
+        """
+        target = jax.tree.map(_target, abstract_state)
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state, data_state = self._restore(step, target)
+            except _DamagedError as error:
+                logging.warning(
+                    "checkpoint %d is damaged and was set aside as %s: %s", step, self._set_aside(step), error
+                )
+                continue
+            self._written = step
+            return step, state, data_state
+        return None
+
+    def close(self) -> None:
+        """Waits for the checkpoint being written; without it, leaving right after `save` loses that checkpoint.
+
+        Raises:
+            TrainingError: it could not be written.
+        """
+        try:
+            self._finish_writing()
+        finally:
+            self._manager.close()
+
+    def _restore(self, step: int, target: PyTree) -> tuple[PyTree, dict]:
+        meta = self._read_meta(step)
+        _check_same_tree(meta["leaves"], target, self._directory / str(step))
+        try:
+            items = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+        except MemoryError:
+            raise
+        except Exception as error:  # orbax and tensorstore have no common error for files they cannot read
+            raise _DamagedError(f"the arrays cannot be read ({_first_line(error)})") from error
+        state = jax.tree.map(_as_asked, items["state"], target)
+        for path, digest in _digests(state).items():
+            if digest != meta["leaves"][path]["sha256"]:
+                raise _DamagedError(f"the digest of {path} differs from the one recorded when it was saved")
+        return state, meta["data_state"]
+
+    def _read_meta(self, step: int) -> dict:
+        try:
+            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+            recorded = meta.pop("sha256")
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _DamagedError(f"its record cannot be read ({_first_line(error)})") from error
+        if recorded != _record_digest(meta):
+            raise _DamagedError("its record is not what was saved")
+        return meta
+
+    def _set_aside(self, step: int) -> Path:
+        self._damaged.mkdir(exist_ok=True)
+        aside, n = self._damaged / str(step), 1
+        while aside.exists():
+            aside, n = self._damaged / f"{step}.{n}", n + 1
+        (self._directory / str(step)).rename(aside)
+        self._manager.reload()
+        return aside
+
+    def _finish_writing(self) -> None:
+        with self._failures_named():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        if self._started is not None:
+            self._written, self._started = self._started, None
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # orbax lets through whatever the file system's driver raised
+            step, self._started = self._started, None
+            good = "none is" if self._written is None else f"{self._directory / str(self._written)} is"
+            raise TrainingError(
+                f"checkpoint {self._directory / str(step)} could not be written ({_first_line(error)}); "
+                f"make room or repair the disk and start the same command again (last good checkpoint: {good} whole)"
+            ) from error
+
+
+def _savable(leaf: Any) -> jax.Array | np.ndarray:
+    """Numpy scalars can be saved by orbax but not restored; as arrays they can."""
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+
+
+def _target(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
+    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        return np.asarray(leaf)
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _as_asked(leaf: Any, target: jax.ShapeDtypeStruct | np.ndarray) -> jax.Array | np.ndarray:
+    return np.asarray(leaf) if isinstance(target, np.ndarray) else jax.device_put(leaf, target.sharding)
+
+
+def _by_path(tree: PyTree) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _digests(tree: PyTree) -> dict[str, str]:
+    """SHA-256 of each leaf's bytes in row-major order, whatever its sharding; hashlib frees the interpreter lock."""
+    leaves = _by_path(tree)
+    digest = lambda leaf: hashlib.sha256(np.ascontiguousarray(leaf).view(np.uint8)).hexdigest()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return dict(zip(leaves, pool.map(digest, leaves.values()), strict=True))
+
+
+def _record(state: PyTree, data_state: dict) -> dict:
+    digests = _digests(state)
+    leaves = {
+        path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digests[path]}
+        for path, leaf in _by_path(state).items()
+    }
+    record = {"leaves": leaves, "data_state": data_state}
+    if json.loads(json.dumps(record)) != record:
+        raise TypeError("data_state does not survive JSON: only string keys, lists and plain values do")
+    return record | {"sha256": _record_digest(record)}
+
+
+def _record_digest(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _check_same_tree(recorded: dict, target: PyTree, checkpoint: Path) -> None:
+    saved = {path: (leaf["dtype"], tuple(leaf["shape"])) for path, leaf in recorded.items()}
+    wanted = {path: (str(leaf.dtype), leaf.shape) for path, leaf in _by_path(target).items()}
+    for path in sorted(saved.keys() | wanted.keys()):
+        if saved.get(path) != wanted.get(path):
+            describe = lambda leaf: "nothing" if leaf is None else f"{leaf[0]}{list(leaf[1])}"
+            raise TrainingError(
+                f"checkpoint {checkpoint} holds {describe(saved.get(path))} at {path}, this run needs "
+                f"{describe(wanted.get(path))}; continue it with the config that wrote it, or give another --run_name"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
