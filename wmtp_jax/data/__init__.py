@@ -1,0 +1,33 @@
+"""Records to tokens to fixed-shape batches. Numpy only: batches reach jax as arrays."""
+
+from wmtp_jax.data.batches import Batch, TrainingBatches, evaluation_batches, make_batches
+from wmtp_jax.data.encoding import Example, encode_prompt, encode_record
+from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.examples import Counts, Examples, from_examples, load_examples
+from wmtp_jax.data.packing import Rows, first_fit
+from wmtp_jax.data.records import Record, read_records
+from wmtp_jax.data.templates import TEMPLATES, render
+from wmtp_jax.data.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = [
+    "TEMPLATES",
+    "Batch",
+    "Counts",
+    "DataError",
+    "Example",
+    "Examples",
+    "Record",
+    "Rows",
+    "Tokenizer",
+    "TrainingBatches",
+    "encode_prompt",
+    "encode_record",
+    "evaluation_batches",
+    "first_fit",
+    "from_examples",
+    "load_examples",
+    "load_tokenizer",
+    "make_batches",
+    "read_records",
+    "render",
+]

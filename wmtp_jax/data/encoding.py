@@ -1,0 +1,66 @@
+"""Records to token ids: BOS, prompt, response, EOS, and which of them are targets."""
+
+import dataclasses
+
+import numpy as np
+
+from wmtp_jax.data.records import Record
+from wmtp_jax.data.templates import render
+from wmtp_jax.data.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One tokenized record.
+
+    Attributes:
+        tokens: int32 [n], BOS + prompt + response + EOS.
+        target_mask: bool [n], True on the response's tokens and the EOS.
+        is_correct: The record's label.
+        task_id: The record's task id.
+    """
+
+    tokens: np.ndarray
+    target_mask: np.ndarray
+    is_correct: bool | None
+    task_id: str
+
+
+def encode_prompt(prompt: str, tokenizer: Tokenizer) -> list[int]:
+    """Encodes a rendered prompt, in training and in generation alike.
+
+    Args:
+        prompt: The prompt's text, see `templates.render`.
+        tokenizer: The tokenizer.
+
+    Returns:
+        BOS and the prompt's ids.
+    """
+    return [tokenizer.bos_id, *tokenizer.encode(prompt)]
+
+
+def encode_record(record: Record, tokenizer: Tokenizer, template: str, max_length: int) -> Example | None:
+    """Encodes a record as BOS + prompt + response + EOS.
+
+    Prompt and response are encoded apart, so that a prompt has the ids in training that it has in generation.
+
+    Args:
+        record: The record.
+        tokenizer: The tokenizer.
+        template: Name of the prompt template.
+        max_length: Largest number of tokens, BOS and EOS included.
+
+    Returns:
+        The example, or None when it is longer than `max_length`: a solution is never cut.
+    """
+    prompt_ids = encode_prompt(render(record, template), tokenizer)
+    response_ids = [*tokenizer.encode_continuation(record.output), tokenizer.eos_id]
+    length = len(prompt_ids) + len(response_ids)
+    if length > max_length:
+        return None
+    return Example(
+        tokens=np.array(prompt_ids + response_ids, np.int32),
+        target_mask=np.arange(length) >= len(prompt_ids),
+        is_correct=record.is_correct,
+        task_id=record.task_id,
+    )

@@ -1,0 +1,43 @@
+"""Rows of documents to the fixed-shape arrays of a batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wmtp_jax.data.examples import UNKNOWN, Examples
+
+
+def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> dict[str, np.ndarray]:
+    """Lays documents side by side into padded rows.
+
+    Args:
+        examples: The data set.
+        rows: B arrays of example numbers, in the order in which they stand in the row; an empty one is an empty row.
+        row_length: S, at least the sum of the lengths of any row's examples.
+
+    Returns:
+        tokens int32 [B, S] (0 where padded); segment_ids int32 [B, S] (0 = padding, 1, 2, .. = the row's documents);
+        target_mask bool [B, S]; is_correct int8 [B] (1, 0, or -1: unknown, an empty row, or several documents).
+    """
+    shape = (len(rows), row_length)
+    # Which element of the flat columns stands where: any per-token column is laid out by it.
+    source_BxS = np.zeros(shape, np.int64)
+    segment_ids_BxS = np.zeros(shape, np.int32)
+    target_mask_BxS = np.zeros(shape, bool)
+    is_correct_B = np.full(len(rows), UNKNOWN, np.int8)
+    for b, documents in enumerate(rows):
+        end = 0
+        for segment, document in enumerate(documents, start=1):
+            first, last = examples.offsets[document], examples.offsets[document + 1]
+            begin, end = end, end + int(last - first)
+            source_BxS[b, begin:end] = np.arange(first, last)
+            segment_ids_BxS[b, begin:end] = segment
+            target_mask_BxS[b, begin + examples.prompt_lengths[document] : end] = True
+        if len(documents) == 1:
+            is_correct_B[b] = examples.is_correct[documents[0]]
+    return {
+        "tokens": np.where(segment_ids_BxS > 0, examples.tokens[source_BxS], 0).astype(np.int32),
+        "segment_ids": segment_ids_BxS,
+        "target_mask": target_mask_BxS,
+        "is_correct": is_correct_B,
+    }

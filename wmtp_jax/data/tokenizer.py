@@ -1,0 +1,171 @@
+"""SentencePiece tokenizers that neither add nor lose a character of a program."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from wmtp_jax.data.errors import DataError
+
+# What a tokenizer for code has to keep: indentation, tabs, repeated spaces, blank lines, spaces at either end.
+_PROMPT_PROBE = "def f(x):\n    # a  b\n"
+_COMPLETION_PROBES = ("    x\n\ty  z", "    return x\n", " y", "y", "\n\n    y \n", "\tif x:\n\t\ty")
+# Characters that a vocabulary hardly joins to what follows; the first that works is taken.
+_SENTINELS = ("\ue000", "\n", "\u263a")
+_REPLACEMENT = "\ufffd"
+
+
+class Tokenizer:
+    """A SentencePiece model that encodes prompts and continuations apart and decodes them together.
+
+    Attributes:
+        path: The file it was read from.
+        vocab_size: Number of pieces.
+        bos_id: Id of the token that begins a document.
+        eos_id: Id of the token that ends one.
+        pad_id: Id that fills rows; 0 when the model has none (padding is told by segment 0, never by this id).
+        digest: SHA-256 of the file, in hexadecimal.
+    """
+
+    def __init__(self, path: Path, serialized: bytes):
+        """Takes the bytes of a SentencePiece model; use `load_tokenizer`, which checks them."""
+        self._model = sentencepiece.SentencePieceProcessor(model_proto=serialized)
+        self.path = path
+        self.digest = hashlib.sha256(serialized).hexdigest()
+        self.vocab_size = self._model.vocab_size()
+        self.bos_id = self._model.bos_id()
+        self.eos_id = self._model.eos_id()
+        self.pad_id = max(self._model.pad_id(), 0)
+        self._adds_space = self._model.encode("x", out_type=str)[0].startswith("\u2581")
+        self._sentinels = [(text, self._model.encode(text)) for text in _SENTINELS]
+
+    def encode(self, text: str) -> list[int]:
+        """Encodes text that begins a document.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Its ids, without BOS.
+        """
+        return self._model.encode(text)
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Encodes text that follows other text.
+
+        A model with SentencePiece's dummy prefix (Llama-2's) puts a space before whatever it encodes. Here the text
+        is encoded behind a sentinel, which takes that space, and the sentinel's ids are cut off.
+
+        Args:
+            text: The text.
+
+        Returns:
+            Its ids: appended to those of a prompt, they decode to prompt + text.
+
+        Raises:
+            DataError: Every sentinel was joined to the text (no known tokenizer does it).
+        """
+        if not self._adds_space:
+            return self._model.encode(text)
+        for sentinel, sentinel_ids in self._sentinels:
+            ids = self._model.encode(sentinel + text)
+            if ids[: len(sentinel_ids)] == sentinel_ids:
+                return ids[len(sentinel_ids) :]
+        raise DataError(
+            f"{self.path}: the tokenizer cannot encode {text[:20]!r} as a continuation without a leading space; "
+            "expected a SentencePiece model without dummy prefix or with byte fallback, as Llama's."
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Decodes a whole document; BOS, EOS and other control tokens leave no text.
+
+        Args:
+            ids: Ids from the document's beginning on. For new tokens alone use `decode_continuation`: SentencePiece
+                drops the first space of what it decodes.
+
+        Returns:
+            The text.
+        """
+        return self._model.decode([i for i in map(int, ids) if not self._model.is_control(i)])
+
+    def decode_continuation(self, prompt_ids: Sequence[int], new_ids: Sequence[int]) -> str:
+        """Decodes what new tokens add to a prompt, leading spaces included.
+
+        Args:
+            prompt_ids: Ids of the prompt.
+            new_ids: Ids that follow them.
+
+        Returns:
+            The text of both without the text of the prompt. When the prompt ends inside a UTF-8 character, the
+            finished character counts as new.
+        """
+        prompt = self.decode(prompt_ids)
+        both = self.decode([*prompt_ids, *new_ids])
+        if not both.startswith(prompt):
+            prompt = prompt.rstrip(_REPLACEMENT)
+        return both[len(prompt) :]
+
+
+def load_tokenizer(path: str | Path, *, vocab_size: int | None = None, for_code: bool = True) -> Tokenizer:
+    """Reads and checks a SentencePiece model.
+
+    Args:
+        path: The model file, or a directory that holds `tokenizer.model` or `tokenizer/tokenizer.model`.
+        vocab_size: The language model's vocabulary size, which must be the tokenizer's; None does not check.
+        for_code: Whether the tokenizer has to keep whitespace (indentation, tabs, repeated spaces).
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        DataError: The file is missing, is no SentencePiece model, has no BOS or EOS, has another vocabulary size, or
+            loses whitespace.
+    """
+    file = _find(Path(path))
+    serialized = file.read_bytes()
+    try:
+        # SentencePiece takes an empty string for "no model given" and fails only later.
+        tokenizer = Tokenizer(file, serialized) if serialized else None
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"{file}: not a SentencePiece model, or a damaged one; expected the tokenizer.model of a Llama."
+        ) from error
+    if tokenizer is None:
+        raise DataError(f"{file}: the file is empty; expected the tokenizer.model of a Llama.")
+    for name, token_id in (("BOS", tokenizer.bos_id), ("EOS", tokenizer.eos_id)):
+        if token_id < 0:
+            raise DataError(f"{file}: the tokenizer has no {name} token; train it with one (SentencePiece's default).")
+    if vocab_size is not None and tokenizer.vocab_size != vocab_size:
+        raise DataError(
+            f"{file}: the tokenizer has {tokenizer.vocab_size} pieces but the model's vocab_size is {vocab_size}; "
+            "expected them equal, so use the tokenizer that belongs to the model."
+        )
+    if for_code:
+        _check_whitespace(tokenizer)
+    return tokenizer
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    candidates = [path / "tokenizer.model", path / "tokenizer" / "tokenizer.model"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise DataError(f"{path}: no tokenizer.model in this directory (nor in tokenizer/); put the model's own there.")
+    raise DataError(f"{path}: the tokenizer does not exist; expected a SentencePiece file or a directory with one.")
+
+
+def _check_whitespace(tokenizer: Tokenizer) -> None:
+    prompt_ids = [tokenizer.bos_id, *tokenizer.encode(_PROMPT_PROBE)]
+    for probe in _COMPLETION_PROBES:
+        ids = tokenizer.encode_continuation(probe)
+        decoded = tokenizer.decode([*prompt_ids, *ids])
+        if decoded != _PROMPT_PROBE + probe or tokenizer.decode_continuation(prompt_ids, ids) != probe:
+            raise DataError(
+                f"{tokenizer.path}: the tokenizer loses whitespace ({_PROMPT_PROBE + probe!r} comes back as "
+                f"{decoded!r}), so it cannot write indented code; expected one trained without whitespace removal "
+                "(remove_extra_whitespaces=false, normalization identity)."
+            )
