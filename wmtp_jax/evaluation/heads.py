@@ -23,7 +23,7 @@ def evaluate_heads(
         chunk_length: positions per chunk of logits.
 
     Returns:
-        {"loss": mean over heads, "loss_head_1": .., "perplexity_head_1": .., "top1_head_1": .., "top5_head_1": .., ...};
+        {"loss": mean over heads, "loss_head_1": .., "perplexity_head_1": .., "top1_head_1": .., "top5_head_1": ..};
         a head without a single target has NaN.
     """
     score = jax.jit(_batch_sums, static_argnums=(0, 3))

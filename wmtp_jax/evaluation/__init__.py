@@ -1,0 +1,16 @@
+"""Judge a model by whether its programs run: benchmarks, program execution, pass@k."""
+
+from wmtp_jax.evaluation.errors import EvaluationError, ExecutionError
+from wmtp_jax.evaluation.execution import Program, Verdict, check_programs, run_program
+from wmtp_jax.evaluation.passing import bootstrap_interval, pass_at_k
+
+__all__ = [
+    "EvaluationError",
+    "ExecutionError",
+    "Program",
+    "Verdict",
+    "bootstrap_interval",
+    "check_programs",
+    "pass_at_k",
+    "run_program",
+]
