@@ -9,7 +9,7 @@ from wmtp_jax.losses.cross_entropy import from_chunks, to_chunks
 def token_scores(
     hidden_NxBxSxD: jax.Array, kernel_DxV: jax.Array, targets_NxBxS: jax.Array, chunk_length: int = 128
 ) -> tuple[jax.Array, jax.Array]:
-    """nll of each target, and its rank among the vocabulary (0 = the most likely token).
+    """Loss of each target token, and its rank among the vocabulary (0 = the most likely token).
 
     Args:
         hidden_NxBxSxD: normed head states.

@@ -38,7 +38,7 @@ def weighted_loss_and_gradients(
         chunk_length: positions per chunk of the cross-entropy.
 
     Returns:
-        loss (fp32 scalar), gradients (as params), and {"nll_N": mean nll of each head's targets, "targets_N": their count}.
+        loss (fp32 scalar), gradients (as params), and {"nll_N": mean nll per head, "targets_N": number of targets}.
     """
     n_heads = model.config.n_future_tokens
     valid_NxBxS = valid_targets(batch["target_mask"], batch["segment_ids"], n_heads)
