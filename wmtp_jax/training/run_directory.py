@@ -133,7 +133,7 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> bool:
         raise TrainingError(f"{recorded_path} is not readable JSON ({error}); give another --run_name") from error
     given = dict(_fields(json.loads(json.dumps(config))))
     for field in sorted(recorded.keys() | given.keys()):
-                old, new = (json.dumps(fields[field]) if field in fields else "absent" for fields in (recorded, given))
+        old, new = (json.dumps(fields[field]) if field in fields else "absent" for fields in (recorded, given))
         if old != new and field not in FREE_FIELDS:
             raise TrainingError(
                 f"run directory {path} belongs to another config: {field} is {old} there and {new} here; "
