@@ -3,14 +3,20 @@
 from wmtp_jax.evaluation.errors import EvaluationError, ExecutionError
 from wmtp_jax.evaluation.execution import Program, Verdict, check_programs, run_program
 from wmtp_jax.evaluation.passing import bootstrap_interval, pass_at_k
+from wmtp_jax.evaluation.problems import Problem, record_problems
+from wmtp_jax.evaluation.trial import Trial, try_problems
 
 __all__ = [
     "EvaluationError",
     "ExecutionError",
+    "Problem",
     "Program",
+    "Trial",
     "Verdict",
     "bootstrap_interval",
     "check_programs",
     "pass_at_k",
+    "record_problems",
     "run_program",
+    "try_problems",
 ]
