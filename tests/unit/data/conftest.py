@@ -1,0 +1,103 @@
+"""A small tokenizer trained on the spot, and ways to write records."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from wmtp_jax.data import Example, Examples, Record, Tokenizer, from_examples, load_tokenizer
+
+CODE = [
+    "def add(a, b):\n    return a + b\n",
+    "def longest(words):\n    best = ''\n    for word in words:\n        best = max(best, word, key=len)\n",
+    "def count(xs):\n\ttotal = 0\n\tfor x in xs:\n\t\ttotal += 1\n\treturn total\n",
+    "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def top(self):\n        return None\n",
+]
+
+
+@pytest.fixture(scope="session")
+def train_tokenizer(tmp_path_factory) -> Callable[..., Path]:
+    """Trains a SentencePiece model that keeps whitespace, unless told otherwise."""
+
+    def train(**options) -> Path:
+        settings = {
+            "vocab_size": 340,
+            "model_type": "bpe",
+            "byte_fallback": True,
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+            "add_dummy_prefix": False,
+            "allow_whitespace_only_pieces": True,
+            "minloglevel": 2,
+            **options,
+        }
+        path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+        with path.open("wb") as file:
+            sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CODE * 8), model_writer=file, **settings)
+        return path
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def tokenizer(train_tokenizer) -> Tokenizer:
+    """Our own kind of tokenizer: no dummy prefix."""
+    return load_tokenizer(train_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def llama_tokenizer(train_tokenizer) -> Tokenizer:
+    """Llama-2's kind of tokenizer: a space is put before all that it encodes."""
+    return load_tokenizer(train_tokenizer(add_dummy_prefix=True))
+
+
+@pytest.fixture
+def fields() -> dict:
+    """The fields of a good record."""
+    return {
+        "instruction": "def add(a, b):\n",
+        "input": "",
+        "output": "    return a + b\n",
+        "task_id": "add_correct_0",
+        "is_correct": True,
+        "metadata": {"source": "test", "clean": True},
+    }
+
+
+@pytest.fixture
+def record(fields) -> Record:
+    """A good record."""
+    return Record(**fields)
+
+
+@pytest.fixture
+def write_jsonl(tmp_path):
+    """Writes rows (dicts, or bytes as they are) into a new JSONL file."""
+
+    def write(*rows: dict | bytes, name: str = "records.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_bytes(
+            b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def numbered() -> Callable[..., Examples]:
+    """Makes data sets in which every token says to which example it belongs: example i consists of i + 1."""
+
+    def make(lengths, prompt_lengths=None) -> Examples:
+        prompt_lengths = prompt_lengths or [1] * len(lengths)
+        return from_examples(
+            [
+                Example(np.full(n, i + 1, np.int32), np.arange(n) >= prompt, [True, False, None][i % 3], f"task_{i}")
+                for i, (n, prompt) in enumerate(zip(lengths, prompt_lengths, strict=True))
+            ]
+        )
+
+    return make

@@ -1,0 +1,205 @@
+"""The stream of batches: resumable bit for bit, the same for any number of processes, refused under other settings."""
+
+import collections
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from wmtp_jax.data import DataError, evaluation_batches, make_batches
+
+LENGTHS = np.random.default_rng(3).integers(5, 97, 60).tolist()
+SETTINGS = {"batch_size": 8, "seed": 5, "buckets": (32, 64, 96)}
+PADDED_AND_PACKED = pytest.mark.parametrize("pack", [False, True])
+
+
+@pytest.fixture
+def stream(numbered):
+    """Starts streams and stops their threads in the end."""
+    started = []
+
+    def start(lengths=LENGTHS, **changes):
+        started.append(make_batches(numbered(lengths), **{**SETTINGS, **changes}))
+        return started[-1]
+
+    yield start
+    for batches in started:
+        batches.close()
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
+
+
+def documents_of(batch):
+    """Numbers of the examples in a batch: the token of example i is i + 1."""
+    return [
+        int(tokens[segments == segment][0]) - 1
+        for tokens, segments in zip(batch["tokens"], batch["segment_ids"], strict=True)
+        for segment in range(1, segments.max() + 1)
+    ]
+
+
+@PADDED_AND_PACKED
+def test_the_stream_is_batch_of_step(stream, pack):
+    batches, other = stream(pack=pack), stream(pack=pack)
+    for step, batch in enumerate(itertools.islice(batches, 30)):
+        assert_equal(batch, other.batch(step))
+
+
+@PADDED_AND_PACKED
+@pytest.mark.parametrize("stopped_at", [0, 1, 7, 8, 23])
+def test_a_resumed_stream_continues_bit_for_bit(stream, pack, stopped_at):
+    batches = stream(pack=pack)
+    for _ in range(stopped_at):
+        next(batches)
+    state = json.loads(json.dumps(batches.get_state()))
+    assert state["next_step"] == stopped_at
+    rest = list(itertools.islice(batches, 12))
+    resumed = stream(pack=pack)
+    next(resumed)
+    resumed.set_state(state)
+    assert resumed.get_state() == state
+    for expected, batch in zip(rest, itertools.islice(resumed, 12), strict=True):
+        assert_equal(batch, expected)
+
+
+def test_another_process_makes_the_same_batches(stream):
+    program = """
+import numpy as np, hashlib, itertools
+from wmtp_jax.data import Example, from_examples, make_batches
+lengths = np.random.default_rng(3).integers(5, 97, 60).tolist()
+examples = [Example(np.full(n, i + 1, np.int32), np.arange(n) >= 1, True, "") for i, n in enumerate(lengths)]
+batches = make_batches(from_examples(examples), batch_size=8, seed=5, buckets=(32, 64, 96))
+print(hashlib.sha256(b"".join(batch["tokens"].tobytes() for batch in itertools.islice(batches, 10))).hexdigest())
+"""
+    digests = {
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+@PADDED_AND_PACKED
+def test_every_example_once_per_epoch(stream, pack):
+    # 64 examples fill batches of 8 evenly; packed, rows do when one is taken at a time.
+    batches = stream(lengths=(LENGTHS + LENGTHS)[:64], pack=pack, batch_size=1 if pack else 8)
+    assert batches.steps_per_epoch == int(batches.steps_per_epoch)
+    for _ in range(3):
+        epoch = [documents_of(next(batches)) for _ in range(int(batches.steps_per_epoch))]
+        assert sorted(itertools.chain(*epoch)) == list(range(64))
+
+
+def test_no_example_falls_behind_when_batches_do_not_divide_the_data(stream):
+    batches = stream(lengths=LENGTHS[:59])
+    assert batches.steps_per_epoch == 59 / 8
+    seen = collections.Counter()
+    for batch in itertools.islice(batches, 59):
+        seen.update(documents_of(batch))
+    assert set(seen.values()) == {8}
+
+
+def test_shapes_are_those_of_the_buckets(stream):
+    shapes = {batch["tokens"].shape for batch in itertools.islice(stream(), 15)}
+    assert shapes == {(8, 32), (8, 64), (8, 96)}
+    assert {batch["tokens"].shape for batch in itertools.islice(stream(pack=True), 15)} == {(8, 96)}
+
+
+def test_labels_stand_beside_their_rows(stream, numbered):
+    labels = numbered(LENGTHS).is_correct
+    for batch in itertools.islice(stream(), 8):
+        np.testing.assert_array_equal(batch["is_correct"], labels[documents_of(batch)])
+
+
+@PADDED_AND_PACKED
+def test_parts_of_several_processes_make_up_the_batch(stream, pack):
+    whole = stream(pack=pack)
+    parts = [stream(pack=pack, process_index=i, process_count=4) for i in range(4)]
+    for _ in range(10):
+        expected, made = next(whole), [next(part) for part in parts]
+        assert_equal({name: np.concatenate([part[name] for part in made]) for name in expected}, expected)
+    # The position is that of the global stream, so it can be taken up by another number of processes.
+    assert parts[3].get_state() == whole.get_state()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 6}, "seed was 5 and is now 6"),
+        ({"batch_size": 4}, "batch_size was 8 and is now 4"),
+        ({"buckets": (48, 96)}, r"buckets was \[32, 64, 96\] and is now \[48, 96\]"),
+        ({"pack": True, "buckets": (32, 64, 96)}, "now"),
+        ({"lengths": [*LENGTHS, 5]}, "examples was"),
+    ],
+)
+def test_a_state_of_another_stream_is_refused(stream, change, said):
+    state = stream().get_state()
+    other = stream(**change)
+    with pytest.raises(DataError, match=f"the saved data position belongs to another stream: .*{said}"):
+        other.set_state(state)
+    assert other.get_state()["next_step"] == 0
+
+
+@pytest.mark.parametrize("state", [{}, {"next_index": 3}, {"next_step": -1, "fingerprint": {}}, None])
+def test_what_is_no_state_is_refused(stream, state):
+    with pytest.raises(DataError, match="the saved data position is damaged"):
+        stream().set_state(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"buckets": ()}, "expected one or more lengths in ascending order"),
+        ({"buckets": (96, 32)}, "expected one or more lengths in ascending order"),
+        ({"buckets": (0, 96)}, "expected one or more lengths in ascending order"),
+        ({"buckets": (32, 64)}, f"the longest example has {max(LENGTHS)} tokens but the largest bucket only 64"),
+        ({"batch_size": 0}, "batch_size is 0; expected a positive multiple"),
+        ({"batch_size": 61}, "batch_size is 61 but the data fill only 60 rows"),
+        ({"process_count": 3}, "expected a positive multiple of the 3 process"),
+        ({"process_index": 2, "process_count": 2}, "process_index is 2; expected 0 to 1"),
+        ({"seed": -1}, "seed is -1; expected 0 or more"),
+    ],
+)
+def test_wrong_settings(stream, change, said):
+    with pytest.raises(DataError, match=said):
+        stream(**change)
+
+
+def test_evaluation_sees_each_example_once_in_order(numbered):
+    examples = numbered(LENGTHS[:27])
+    batches = list(evaluation_batches(examples, batch_size=8, buckets=(32, 64, 96)))
+    assert len(batches) == 4
+    assert list(itertools.chain(*map(documents_of, batches))) == list(range(27))
+    assert all(batch["tokens"].shape[0] == 8 for batch in batches)
+    empty = {name: array[3:] for name, array in batches[-1].items()}
+    assert not empty["segment_ids"].any()
+    assert not empty["target_mask"].any()
+    assert (empty["is_correct"] == -1).all()
+    for i, batch in enumerate(batches):
+        longest = max(LENGTHS[i * 8 : i * 8 + 8][: 27 - i * 8])
+        assert batch["tokens"].shape[1] == min(bucket for bucket in (32, 64, 96) if bucket >= longest)
+
+
+def test_evaluation_in_parts(numbered):
+    examples = numbered(LENGTHS[:27])
+    options = {"batch_size": 8, "buckets": (32, 64, 96)}
+    whole = evaluation_batches(examples, **options)
+    parts = [evaluation_batches(examples, **options, process_index=i, process_count=2) for i in range(2)]
+    for expected, *made in zip(whole, *parts, strict=True):
+        assert_equal({name: np.concatenate([part[name] for part in made]) for name in expected}, expected)
+
+
+def test_wrong_evaluation_settings_are_said_at_the_call(numbered):
+    with pytest.raises(DataError, match="largest bucket only 64"):
+        evaluation_batches(numbered(LENGTHS), batch_size=8, buckets=(64,))
+
+
+def test_reading_records_imports_no_accelerator_library():
+    program = "import sys, wmtp_jax.data; print([m for m in ('jax', 'grain', 'orbax', 'torch') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

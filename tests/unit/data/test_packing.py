@@ -1,0 +1,35 @@
+"""Packing: every document once and whole, no row too full, little space wasted."""
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wmtp_jax.data.packing import first_fit, one_per_row
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=400), extra=st.integers(0, 60), seed=st.integers(0, 99))
+def test_every_document_stands_in_one_row_that_holds_it(lengths, extra, seed):
+    capacity = max(lengths, default=1) + extra
+    rows = first_fit(np.array(lengths, np.int64), np.random.default_rng(seed).permutation(len(lengths)), capacity)
+    contents = [rows[i].tolist() for i in range(len(rows))]
+    assert sorted(itertools.chain(*contents)) == list(range(len(lengths)))
+    assert all(contents)
+    assert all(sum(lengths[document] for document in row) <= capacity for row in contents)
+
+
+def test_by_hand():
+    rows = first_fit(np.array([6, 5, 4, 3, 5, 1]), np.arange(6), capacity=10)
+    assert [rows[i].tolist() for i in range(len(rows))] == [[0, 2], [1, 3, 5], [4]]
+
+
+def test_little_is_wasted():
+    lengths = np.random.default_rng(0).integers(10, 200, 5000)
+    rows = first_fit(lengths, np.arange(5000), capacity=512)
+    assert len(rows) * 512 < 1.03 * lengths.sum()
+
+
+def test_one_per_row():
+    rows = one_per_row(3)
+    assert [rows[i].tolist() for i in range(len(rows))] == [[0], [1], [2]]

@@ -1,0 +1,162 @@
+"""Every wrong file gives one sentence that names file, line and what was expected."""
+
+import dataclasses
+import gzip
+import json
+
+import pytest
+
+from wmtp_jax.data import DataError, Record, read_records
+from wmtp_jax.errors import UserError
+
+
+def one_sentence(error: pytest.ExceptionInfo) -> str:
+    text = str(error.value)
+    assert isinstance(error.value, UserError)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+def test_reads_every_field_in_order(write_jsonl, fields):
+    second = {**fields, "input": "1 2", "is_correct": None, "task_id": "b"}
+    third = {**fields, "is_correct": False, "metadata": {"tests": ["assert add(1, 2) == 3"]}}
+    assert list(read_records(write_jsonl(fields, second, third))) == [Record(**row) for row in (fields, second, third)]
+
+
+def test_gzip_and_windows_line_ends_read_the_same(tmp_path, write_jsonl, fields):
+    plain = write_jsonl(fields, fields)
+    packed = tmp_path / "records.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    windows = tmp_path / "windows.jsonl"
+    windows.write_bytes(plain.read_bytes().replace(b"\n", b"\r\n"))
+    expected = list(read_records(plain))
+    assert list(read_records(packed)) == expected
+    assert list(read_records(windows)) == expected
+
+
+def test_a_unicode_line_separator_does_not_end_a_line(tmp_path, fields):
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps({**fields, "output": "x = '\u2028'"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert [record.output for record in read_records(path)] == ["x = '\u2028'"]
+
+
+def test_records_cannot_be_changed(record):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        record.output = "x"
+
+
+@pytest.mark.parametrize("name", ["instruction", "input", "output", "task_id", "is_correct", "metadata"])
+def test_a_missing_field_is_named(write_jsonl, fields, name):
+    bad = {key: value for key, value in fields.items() if key != name}
+    path = write_jsonl(fields, fields, bad)
+    with pytest.raises(DataError) as error:
+        list(read_records(path))
+    assert one_sentence(error).startswith(f"{path}:3: field '{name}' is missing; expected exactly the fields")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"instruction": 3}, "field 'instruction' is the number 3; expected a string"),
+        ({"input": None}, "field 'input' is null; expected a string"),
+        ({"output": ["return a"]}, "field 'output' is an array; expected a string"),
+        ({"task_id": 7}, "field 'task_id' is the number 7; expected a string"),
+        ({"is_correct": 1}, "field 'is_correct' is the number 1; expected true, false or null"),
+        ({"is_correct": "true"}, "field 'is_correct' is a string; expected true, false or null"),
+        ({"metadata": "none"}, "field 'metadata' is a string; expected an object"),
+        ({"outptu": "x"}, "unknown field 'outptu'"),
+        ({"output": ""}, "field 'output' is empty"),
+        ({"output": "  \n"}, "field 'output' is empty"),
+        ({"instruction": ""}, "'instruction' and 'input' are both empty"),
+        ({"output": "x = '\ud800'"}, "field 'output' holds half of a surrogate pair"),
+    ],
+)
+def test_a_wrong_field_is_named(write_jsonl, fields, change, said):
+    path = write_jsonl(fields, {**fields, **change})
+    with pytest.raises(DataError) as error:
+        list(read_records(path))
+    assert one_sentence(error).startswith(f"{path}:2: ")
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"instruction": "a", ', "not valid JSON"),
+        (b'{"instruction": "a"} {"instruction": "b"}', "not valid JSON (Extra data at column 22)"),
+        (b"def add(a, b):", "not valid JSON"),
+        (b'["instruction"]', "the line holds an array; expected a JSON object"),
+        (b"null", "the line holds null; expected a JSON object"),
+        (b"", "the line is empty"),
+        (b"   ", "the line is empty"),
+        (b'{"instruction": "\xff\xfe"}', "byte 18 of the line is not valid UTF-8"),
+        (b'{"output": "a", "output": "b"}', "field 'output' appears twice"),
+        (b'{"metadata": {"score": NaN}}', "NaN is not a JSON number"),
+        (b"[" * 100_000, "not usable JSON"),
+        (b"1" * 5_000, "not usable JSON"),
+        (b"\xef\xbb\xbf{}", "not valid JSON"),
+    ],
+)
+def test_a_wrong_line_is_named(write_jsonl, fields, line, said):
+    path = write_jsonl(fields, line, fields)
+    with pytest.raises(DataError) as error:
+        list(read_records(path))
+    assert one_sentence(error).startswith(f"{path}:2: ")
+    assert said in str(error.value)
+
+
+def test_records_before_the_bad_line_are_delivered(write_jsonl, fields):
+    records = read_records(write_jsonl(fields, b"{"))
+    assert next(records).task_id == fields["task_id"]
+    with pytest.raises(DataError, match=":2: "):
+        next(records)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"none\.jsonl: does not exist; expected a \.jsonl"):
+        list(read_records(tmp_path / "none.jsonl"))
+
+
+def test_a_directory(tmp_path):
+    with pytest.raises(DataError, match="is not a file"):
+        list(read_records(tmp_path))
+
+
+def test_another_kind_of_file(tmp_path):
+    (tmp_path / "records.csv").write_text("instruction,output\n")
+    with pytest.raises(DataError, match=r"expected a name that ends in \.jsonl or \.jsonl\.gz"):
+        list(read_records(tmp_path / "records.csv"))
+
+
+def test_an_empty_file(tmp_path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match=r"empty\.jsonl: the file is empty"):
+        list(read_records(tmp_path / "empty.jsonl"))
+
+
+def test_a_truncated_gzip(tmp_path, fields):
+    whole = gzip.compress(b"".join(json.dumps({**fields, "task_id": str(i)}).encode() + b"\n" for i in range(500)))
+    path = tmp_path / "records.jsonl.gz"
+    path.write_bytes(whole[: len(whole) // 2])
+    records = read_records(path)
+    with pytest.raises(DataError) as error:
+        list(records)
+    assert "the gzip stream is damaged or cut short" in one_sentence(error)
+    assert str(error.value).startswith(f"{path}:")
+
+
+def test_a_flipped_byte_in_a_gzip(tmp_path, fields):
+    whole = bytearray(gzip.compress(json.dumps(fields).encode() * 50))
+    whole[len(whole) // 2] ^= 0xFF
+    path = tmp_path / "records.jsonl.gz"
+    path.write_bytes(whole)
+    with pytest.raises(DataError):
+        list(read_records(path))
+
+
+def test_plain_text_named_gz(tmp_path, fields):
+    path = tmp_path / "records.jsonl.gz"
+    path.write_text(json.dumps(fields) + "\n")
+    with pytest.raises(DataError, match=":1: the gzip stream is damaged"):
+        list(read_records(path))
