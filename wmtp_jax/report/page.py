@@ -1,0 +1,118 @@
+"""report.html: the whole run on one page that needs nothing beside it."""
+
+import base64
+import html
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wmtp_jax.report.plot import loss_plot
+from wmtp_jax.report.table import HEADER, Measure, table_cells
+from wmtp_jax.training.run_directory import write_text_atomically
+
+_STYLE = """
+:root { --ink: #1d2430; --soft: #667085; --line: #e4e7ec; --good: #067647; --bad: #b42318; --card: #ffffff; }
+body { margin: 0; background: #f6f7f9; color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 860px; margin: 0 auto; padding: 40px 20px 60px; }
+h1 { font-size: 26px; margin: 0; letter-spacing: -0.01em; }
+.facts { color: var(--soft); margin: 4px 0 24px; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 20px 24px;
+  margin: 16px 0; overflow-x: auto; }
+h2 { font-size: 15px; margin: 0 0 12px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 500; font-size: 13px; }
+th, td { text-align: right; padding: 6px 12px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+tr:last-child td { border-bottom: 0; }
+.improved { color: var(--good); font-weight: 600; }
+.worse { color: var(--bad); font-weight: 600; }
+.unchanged { color: var(--soft); }
+img { width: 100%; height: auto; display: block; }
+code, td.code { font: 13px/1.5 ui-monospace, monospace; }
+pre { margin: 0; white-space: pre-wrap; word-break: break-all; font: 13px/1.5 ui-monospace, monospace; }
+summary { cursor: pointer; font-weight: 600; }
+details table { margin-top: 12px; }
+details td { white-space: normal; word-break: break-word; }
+"""
+
+
+def write_report(
+    run_directory: Path, rows: Sequence[Measure | tuple[str, float, float, str]], model_directory: Path | None = None
+) -> Path:
+    """Writes loss.png and report.html into a run directory: table, plot, config, environment.
+
+    Args:
+        run_directory: holds config.json, environment.json and metrics.jsonl.
+        rows: of the closing table.
+        model_directory: where the trained model was exported to.
+
+    Returns:
+        The page's path.
+    """
+    loss_plot(run_directory / "metrics.jsonl", run_directory / "loss.png")
+    plot = base64.b64encode((run_directory / "loss.png").read_bytes()).decode()
+    config = json.loads((run_directory / "config.json").read_text(encoding="utf-8"))
+    starts = json.loads((run_directory / "environment.json").read_text(encoding="utf-8"))["starts"]
+    last = starts[-1]
+    facts = [
+        last["time"][:16].replace("T", " "),
+        ", ".join(_counted(last["devices"])),
+        f"jax {last['packages']['jax']}",
+    ]
+    if len(starts) > 1:
+        facts.append(f"{len(starts)} starts")
+    sections = [
+        f"<section><h2>Before and after, on the validation split</h2>{_measures(rows)}</section>",
+        f'<section><h2>Loss</h2><img alt="loss per head" src="data:image/png;base64,{plot}"></section>',
+    ]
+    if model_directory is not None:
+        sections.append(f"<section><h2>Trained model</h2><pre>{html.escape(str(model_directory))}</pre></section>")
+    sections += [
+        f"<section><h2>Command</h2><pre>{html.escape(shlex.join(last['command']))}</pre></section>",
+        f"<section><details><summary>Config</summary>{_key_values(config)}</details></section>",
+        f"<section><details><summary>Environment</summary>{_key_values(last)}</details></section>",
+    ]
+    title = html.escape(run_directory.name)
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f'<body><main><h1>{title}</h1><p class="facts">{html.escape(" · ".join(facts))}</p>'
+        f"{''.join(sections)}</main></body></html>\n"
+    )
+    path = run_directory / "report.html"
+    write_text_atomically(path, page)
+    return path
+
+
+def _measures(rows: Sequence[Measure | tuple[str, float, float, str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in HEADER)
+    lines = []
+    for row in rows:
+        *texts, verdict = map(html.escape, table_cells(Measure(*row)))
+        cells = "".join(f"<td>{text}</td>" for text in texts)
+        lines.append(f'<tr>{cells}<td class="{verdict.split()[0]}">{verdict}</td></tr>')
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def _key_values(values: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f'<tr><td class="code">{html.escape(key)}</td><td class="code">{html.escape(text)}</td></tr>'
+        for key, text in _flat(values)
+    )
+    return f"<table>{rows}</table>"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = ""):
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value if isinstance(value, str) else json.dumps(value)
+
+
+def _counted(devices: list[str]) -> list[str]:
+    """["8 x NVIDIA H100"] for eight equal devices; the kind follows the device's number."""
+    kinds = [device.split(" ", 1)[-1] for device in devices]
+    return [f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)]

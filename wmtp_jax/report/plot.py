@@ -1,0 +1,75 @@
+"""The loss of every head over the run."""
+
+import os
+import re
+from pathlib import Path
+
+from wmtp_jax.training.metrics import read_metrics
+
+_HEAD_LOSS = re.compile(r"(valid/)?loss_head_(\d+)")
+_MANY_POINTS = 150
+
+
+def loss_plot(metrics_path: Path, out_png: Path) -> None:
+    """Draws training loss (lines) and validation loss (dots) of every head from a metrics.jsonl.
+
+    Long runs show the running mean over their measurements, which stand behind it in a lighter tone.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    curves = _curves(metrics_path)
+    heads = sorted({head for _, head in curves})
+    figure = Figure(figsize=(8, 4.2), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    # Heads are ordered, so their colours are: dark for the next token, light for the farthest.
+    colors = matplotlib.colormaps["viridis"]
+    color_of = {head: colors(0.85 * i / max(1, len(heads) - 1)) for i, head in enumerate(heads)}
+    for (valid, head), points in sorted(curves.items()):
+        steps, losses = zip(*points, strict=True)
+        if valid:
+            axes.plot(steps, losses, "o", ms=6, color=color_of[head], mec="white", mew=1.2, zorder=4, clip_on=False)
+        elif len(losses) > _MANY_POINTS:
+            axes.plot(steps, losses, color=color_of[head], lw=0.8, alpha=0.2)
+            axes.plot(steps, _running_mean(losses, len(losses) // 50), color=color_of[head], lw=1.8)
+        else:
+            axes.plot(steps, losses, color=color_of[head], lw=1.8)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per token)")
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.grid(color="#e6e6e6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(color="#999999")
+    keys = [Line2D([], [], color=color_of[head], lw=2.5, label=_head_name(head)) for head in heads]
+    keys.append(Line2D([], [], color="#666666", lw=1.8, label="training"))
+    if any(valid for valid, _ in curves):
+        keys.append(Line2D([], [], color="#666666", marker="o", ls="", mec="white", ms=7, label="validation"))
+    axes.legend(handles=keys, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    temporary = out_png.with_name(f".{out_png.name}.{os.getpid()}.tmp")
+    figure.savefig(temporary, format="png")
+    os.replace(temporary, out_png)
+
+
+def _curves(metrics_path: Path) -> dict[tuple[bool, int], list[tuple[int, float]]]:
+    curves = {}
+    for entry in read_metrics(metrics_path):
+        for name, value in entry.items():
+            if (match := _HEAD_LOSS.fullmatch(name)) and value is not None:
+                curves.setdefault((bool(match[1]), int(match[2])), []).append((entry["step"], value))
+    return curves
+
+
+def _running_mean(values: tuple[float, ...], width: int) -> list[float]:
+    """Mean of the last `width` values at each position."""
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    return [(sums[i] - sums[max(0, i - width)]) / min(i, width) for i in range(1, len(sums))]
+
+
+def _head_name(head: int) -> str:
+    return "head 1 (next token)" if head == 1 else f"head {head}"
