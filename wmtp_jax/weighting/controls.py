@@ -1,0 +1,99 @@
+"""Controls: weights that look like a critic's without knowing what it knows.
+
+A result is believable when the critic's weights beat these: `uniform` is no weighting, `shuffled` and `random` keep the
+distribution of the weights and lose their place, `solution_mean` keeps the choice of solutions and loses the tokens.
+All take and return weights of the whole global batch.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from wmtp_jax.weighting.clipping import clip_to_mean_one
+from wmtp_jax.weighting.ranges import require_clip
+from wmtp_jax.weighting.weights import log_softmax_weights
+
+
+def uniform_weights(mask: jax.Array) -> jax.Array:
+    """1 on the mask [B, S], 0 outside: the baseline. Returns [B, S] fp32."""
+    chex.assert_rank(mask, 2)
+    return (jnp.asarray(mask) != 0).astype(jnp.float32)
+
+
+def shuffled_weights(key: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """The same weights in another order: one permutation of all mask tokens of the batch, drawn uniformly.
+
+    Args:
+        key: a JAX random key.
+        weights: [B, S] float.
+        mask: [B, S], the imitated tokens.
+
+    Returns:
+        [B, S] fp32, 0 outside the mask, without gradient.
+    """
+    weights, mask_BxS = jnp.asarray(weights), jnp.asarray(mask) != 0
+    chex.assert_rank([weights, mask_BxS], 2)
+    chex.assert_type(weights, float)
+    chex.assert_equal_shape([weights, mask_BxS])
+    outside_T, index_T = ~mask_BxS.ravel(), jnp.arange(mask_BxS.size, dtype=jnp.int32)
+    noise_T = jax.random.uniform(key, outside_T.shape)
+    _, place_T = jax.lax.sort((outside_T, index_T), num_keys=1, is_stable=True)
+    _, _, source_T = jax.lax.sort((outside_T, noise_T, index_T), num_keys=2, is_stable=True)
+    shuffled_T = jnp.zeros(mask_BxS.size, jnp.float32).at[place_T].set(weights.astype(jnp.float32).ravel()[source_T])
+    return jax.lax.stop_gradient(jnp.where(mask_BxS, shuffled_T.reshape(mask_BxS.shape), 0.0))
+
+
+def random_weights(
+    key: jax.Array,
+    mask: jax.Array,
+    *,
+    mean: float | jax.Array,
+    variance: float | jax.Array,
+    clip: tuple[float, float] | None,
+) -> jax.Array:
+    """Log-normal weights with a given mean and variance, then clipped to mean 1 as a critic's weights are.
+
+        w = exp(mu + sigma * n),  n ~ N(0, 1),   sigma^2 = ln(1 + variance / mean^2),   mu = ln(mean) - sigma^2 / 2
+
+    Args:
+        key: a JAX random key.
+        mask: [B, S], the imitated tokens.
+        mean: of the critic's weights, > 0. Weights of mean 1 leave here, so it acts through variance / mean^2.
+        variance: of the critic's weights, >= 0.
+        clip: (min, max) with 0 <= min < 1 < max; None rescales to mean 1 without bounds.
+
+    Returns:
+        [B, S] fp32, 0 outside the mask.
+
+    Raises:
+        WeightingError: bounds that no weights of mean 1 can keep.
+    """
+    mask_BxS = jnp.asarray(mask) != 0
+    chex.assert_rank(mask_BxS, 2)
+    require_clip(clip)
+    mean, variance = jnp.float32(mean), jnp.float32(variance)
+    log_variance = jnp.log1p(variance / (mean * mean))
+    noise_BxS = jax.random.normal(key, mask_BxS.shape, jnp.float32)
+    log_weights_BxS = jnp.log(mean) - 0.5 * log_variance + jnp.sqrt(log_variance) * noise_BxS
+    log_weights_BxS = log_softmax_weights(log_weights_BxS, mask_BxS)
+    weights_BxS = jnp.exp(log_weights_BxS) if clip is None else clip_to_mean_one(log_weights_BxS, mask_BxS, clip=clip)
+    return jax.lax.stop_gradient(jnp.where(mask_BxS, weights_BxS, 0.0))
+
+
+def solution_mean_weights(weights: jax.Array, mask: jax.Array) -> jax.Array:
+    """Every token gets the mean weight of its solution: choosing solutions without choosing tokens.
+
+    Args:
+        weights: [B, S] float, one solution per row.
+        mask: [B, S], the imitated tokens.
+
+    Returns:
+        [B, S] fp32, 0 outside the mask, without gradient; the mean over the batch is unchanged.
+    """
+    weights, mask_BxS = jnp.asarray(weights), jnp.asarray(mask) != 0
+    chex.assert_rank([weights, mask_BxS], 2)
+    chex.assert_type(weights, float)
+    chex.assert_equal_shape([weights, mask_BxS])
+    total_Bx1 = jnp.sum(jnp.where(mask_BxS, weights.astype(jnp.float32), 0.0), axis=1, keepdims=True)
+    mean_Bx1 = total_Bx1 / jnp.maximum(jnp.sum(mask_BxS, axis=1, keepdims=True), 1)
+    return jax.lax.stop_gradient(jnp.where(mask_BxS, mean_Bx1, 0.0))

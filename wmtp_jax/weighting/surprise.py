@@ -1,0 +1,63 @@
+"""The policy's own surprise at a token: three numbers of its next-token distribution."""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+SURPRISE_FEATURES = ("log_probability", "gap", "entropy")
+
+
+def token_surprise(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """How a distribution sees the token that came: the features of `surprise_features`, without the shift.
+
+        log_probability = ln p(x)      gap = max_v ln p(v) - ln p(x) >= 0      entropy = -sum_v p(v) ln p(v)
+
+    Works on any chunk, so that the logits of a long batch never have to stand in memory at once.
+
+    Args:
+        logits: [..., V] float, the logits that predicted the tokens.
+        tokens: [...] int.
+
+    Returns:
+        [..., 3] fp32 in nats, in the order of `SURPRISE_FEATURES`, without gradient.
+    """
+    chex.assert_rank(logits, tokens.ndim + 1)
+    chex.assert_type([logits, tokens], [float, int])
+    chex.assert_equal_shape_prefix([logits, tokens], tokens.ndim)
+    log_p = jax.nn.log_softmax(jax.lax.stop_gradient(logits).astype(jnp.float32))
+    of_token = jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
+    p = jnp.exp(log_p)
+    entropy = -jnp.sum(jnp.where(p > 0, p * log_p, 0.0), axis=-1)
+    return jnp.stack([of_token, jnp.max(log_p, axis=-1) - of_token, entropy], axis=-1)
+
+
+def surprise_features(logits: jax.Array, tokens: jax.Array) -> jax.Array:
+    """The policy's surprise at the token just read, as input of the value head at that token.
+
+    Feature [b, t] compares the next-token head's logits at t-1 with x_t. Position 0 has no prediction and gets zeros.
+
+    Args:
+        logits: [B, S, V] float, next-token head; logits[b, t] predict token t+1.
+        tokens: [B, S] int.
+
+    Returns:
+        [B, S, 3] fp32 in nats, in the order of `SURPRISE_FEATURES`, without gradient.
+    """
+    chex.assert_rank([logits, tokens], [3, 2])
+    return jnp.pad(token_surprise(logits[:, :-1], tokens[:, 1:]), ((0, 0), (1, 0), (0, 0)))
+
+
+def untrained_score(features: jax.Array, target_mask: jax.Array) -> jax.Array:
+    """A score of correctness that no critic had to learn: minus the largest gap in the response.
+
+    Args:
+        features: [B, S, 3], from `surprise_features`.
+        target_mask: [B, S], response tokens and EOS.
+
+    Returns:
+        [B] fp32, higher for solutions without a token that the policy found out of place; 0 for an empty response.
+    """
+    chex.assert_rank([features, target_mask], [3, 2])
+    chex.assert_equal_shape_prefix([features, target_mask], 2)
+    gap_BxS = features[..., SURPRISE_FEATURES.index("gap")]
+    return -jnp.max(jnp.where(target_mask != 0, gap_BxS, 0.0), axis=1)
