@@ -20,14 +20,15 @@ def test_every_document_stands_in_one_row_that_holds_it(lengths, extra, seed):
 
 
 def test_by_hand():
+    # Longest first: 6 | 5 joins no row | 5 fills the second | 4 fills the first | 3 and 1 share a third.
     rows = first_fit(np.array([6, 5, 4, 3, 5, 1]), np.arange(6), capacity=10)
-    assert [rows[i].tolist() for i in range(len(rows))] == [[0, 2], [1, 3, 5], [4]]
+    assert [rows[i].tolist() for i in range(len(rows))] == [[0, 2], [1, 4], [3, 5]]
 
 
 def test_little_is_wasted():
-    lengths = np.random.default_rng(0).integers(10, 200, 5000)
+    lengths = np.random.default_rng(0).integers(50, 512, 5000)
     rows = first_fit(lengths, np.arange(5000), capacity=512)
-    assert len(rows) * 512 < 1.03 * lengths.sum()
+    assert len(rows) * 512 < 1.05 * lengths.sum()
 
 
 def test_one_per_row():

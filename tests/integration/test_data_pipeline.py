@@ -1,0 +1,114 @@
+"""The embedded tasks, from the shipped files to the arrays that a training step takes."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from wmtp_jax.data import evaluation_batches, load_examples, load_tokenizer, make_batches, read_records, render
+
+BUCKETS = (64, 96, 128)
+
+
+@pytest.fixture(scope="module")
+def microcode(root):
+    directory = root / "storage" / "datasets_v2" / "microcode"
+    if not directory.is_dir():
+        pytest.skip("needs storage/datasets_v2/microcode: python -m wmtp_jax.data.microcode builds it")
+    return directory
+
+
+@pytest.fixture(scope="module", params=["ours", "llama"])
+def tokenizer(request, microcode, tmp_path_factory):
+    """A tokenizer of the micro models' size, and the same with Llama-2's dummy prefix."""
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    with path.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(r.instruction + r.output for r in read_records(microcode / "valid.jsonl.gz")),
+            model_writer=file,
+            vocab_size=800,
+            model_type="bpe",
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=request.param == "llama",
+            allow_whitespace_only_pieces=True,
+            minloglevel=2,
+        )
+    return load_tokenizer(path, vocab_size=800)
+
+
+@pytest.fixture(scope="module")
+def examples(microcode, tokenizer):
+    return load_examples(
+        microcode / "valid.jsonl.gz", tokenizer, template="raw", max_length=BUCKETS[-1], policy_samples="all"
+    )
+
+
+def solutions(batch, tokenizer):
+    """Every document of a batch as (prompt, response), read from the arrays alone."""
+    found = []
+    for tokens, segments, targets in zip(batch["tokens"], batch["segment_ids"], batch["target_mask"], strict=True):
+        for segment in range(1, segments.max(initial=0) + 1):
+            here = segments == segment
+            assert tokens[here][0] == tokenizer.bos_id
+            assert tokens[here][-1] == tokenizer.eos_id
+            assert targets[here][-1]
+            prompt, response = tokens[here & ~targets], tokens[here & targets]
+            found.append((tokenizer.decode(prompt), tokenizer.decode_continuation(prompt, response)))
+    return found
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_programs_come_out_of_training_batches_as_they_went_in(microcode, tokenizer, examples, pack):
+    expected = {r.task_id: (render(r, "raw"), r.output) for r in read_records(microcode / "valid.jsonl.gz")}
+    batches = make_batches(examples, batch_size=4, seed=0, buckets=BUCKETS, pack=pack)
+    epoch = itertools.islice(batches, int(np.ceil(batches.steps_per_epoch)))
+    found = set(itertools.chain(*(solutions(batch, tokenizer) for batch in epoch)))
+    batches.close()
+    kept = {expected[task_id] for task_id in examples.task_ids}
+    assert found <= kept
+    # At most one batch of rows (of up to four short programs each) may wait for the next epoch.
+    assert len(kept - found) < 4 * (4 if pack else 1)
+
+
+def test_evaluation_batches_hold_every_program_in_order(microcode, tokenizer, examples):
+    expected = {r.task_id: (render(r, "raw"), r.output) for r in read_records(microcode / "valid.jsonl.gz")}
+    batches = list(evaluation_batches(examples, batch_size=32, buckets=BUCKETS))
+    assert list(itertools.chain(*(solutions(batch, tokenizer) for batch in batches))) == [
+        expected[task_id] for task_id in examples.task_ids
+    ]
+    labels = np.concatenate([batch["is_correct"] for batch in batches])
+    np.testing.assert_array_equal(labels[: len(examples)], examples.is_correct)
+
+
+def test_a_run_that_is_killed_goes_on_with_the_same_batches(examples, tmp_path):
+    options = {"batch_size": 16, "seed": 3, "buckets": BUCKETS}
+    whole = make_batches(examples, **options)
+    expected = list(itertools.islice(whole, 40))
+    first = make_batches(examples, **options)
+    for _ in range(25):
+        next(first)
+    (tmp_path / "state.json").write_text(json.dumps(first.get_state()))
+    second = make_batches(examples, **options)
+    second.set_state(json.loads((tmp_path / "state.json").read_text()))
+    for one, other in zip(expected[25:], itertools.islice(second, 15), strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], strict=True)
+    for batches in (whole, first, second):
+        batches.close()
+
+
+def test_the_shipped_model_brings_a_tokenizer_for_the_shipped_data(root, microcode):
+    directory = root / "storage" / "models_v2" / "micro-mtp"
+    if not (directory / "tokenizer.model").is_file():
+        pytest.skip("needs storage/models_v2/micro-mtp")
+    vocab_size = json.loads((directory / "params.json").read_text())["vocab_size"]
+    tokenizer = load_tokenizer(directory, vocab_size=vocab_size)
+    for split in ("pretrain", "train", "valid", "test"):
+        examples = load_examples(
+            microcode / f"{split}.jsonl.gz", tokenizer, template="raw", max_length=BUCKETS[-1], over_length="error"
+        )
+        assert examples.counts.over_length == 0
