@@ -1,0 +1,16 @@
+"""Model files <-> Flax param trees: Meta's layout, Hugging Face's Llama, and the tree itself."""
+
+from converters.convert import save_hf, save_meta, save_tree
+from converters.errors import ConverterError
+from converters.load import load, load_hf, load_meta, load_tree
+
+__all__ = [
+    "ConverterError",
+    "load",
+    "load_hf",
+    "load_meta",
+    "load_tree",
+    "save_hf",
+    "save_meta",
+    "save_tree",
+]

@@ -1,0 +1,78 @@
+"""The one exception of this package, and tables of what does not fit, with layer numbers folded."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from wmtp_jax.errors import UserError
+
+
+class ConverterError(UserError):
+    """A model on disk that cannot be read, written or trusted."""
+
+
+def fold(names: Iterable[str]) -> list[str]:
+    """Names that differ in one number only become one: layers.0.w, layers.1.w -> layers.{0-1}.w.
+
+    Args:
+        names: tensor names, in the order in which they are to appear.
+
+    Returns:
+        One entry per pattern; runs of numbers are folded, gaps stay visible ({0-3,7}).
+    """
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        parts = re.split(r"(?<=\.)(\d+)(?=\.)", name, maxsplit=1)
+        if len(parts) == 3 and len(parts[1]) < 10:
+            numbers.setdefault((parts[0], parts[2]), []).append(int(parts[1]))
+        else:
+            numbers.setdefault((name, ""), [])
+    return [before + _runs(found) + after for (before, after), found in numbers.items()]
+
+
+def _runs(numbers: list[int]) -> str:
+    if len(numbers) < 2:
+        return "".join(map(str, numbers))
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return "{" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) + "}"
+
+
+def check_tensors(where: str, expected: Mapping[str, tuple], found: Mapping[str, tuple], explanation: str) -> None:
+    """Every expected tensor is there in its shape, and nothing else is.
+
+    Args:
+        where: the directory, for the message.
+        expected: shape per name.
+        found: shape per name.
+        explanation: where the expectation comes from, for the message.
+
+    Raises:
+        ConverterError: one sentence, then a table of missing, unexpected and misshaped tensors.
+    """
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, shape in expected.items():
+        if name not in found:
+            rows.setdefault(("missing", _dims(shape)), []).append(name)
+        elif tuple(found[name]) != tuple(shape):
+            rows.setdefault(("misshaped", f"{_dims(found[name])}, expected {_dims(shape)}"), []).append(name)
+    for name, shape in found.items():
+        if name not in expected:
+            rows.setdefault(("unexpected", _dims(shape)), []).append(name)
+    if not rows:
+        return
+    counts: dict[str, int] = {}
+    for (kind, _), names in rows.items():
+        counts[kind] = counts.get(kind, 0) + len(names)
+    lines = [(kind, name, shape) for (kind, shape), names in rows.items() for name in fold(names)]
+    width = max(len(name) for _, name, _ in lines)
+    table = "\n".join(f"  {kind:<10} {name:<{width}}  {shape}" for kind, name, shape in sorted(lines)[:60])
+    summary = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
+    raise ConverterError(f"{where}: tensors do not fit {explanation} ({summary}); correct one of the two:\n{table}")
+
+
+def _dims(shape: tuple) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"

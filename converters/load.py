@@ -1,0 +1,111 @@
+"""Reads a model into a JAX param tree, leaf by leaf and straight into its shards."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.errors import ConverterError
+from converters.parameters import flatten, unflatten
+from converters.slots import TRANSPOSED, copy_tiled, from_torch, slots_of
+from converters.stored import as_bits, check_finite, parse_dtype
+from converters.tree import TREE
+from wmtp_jax.model import ModelConfig
+
+
+def load(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+    """Reads a model of any layout (found by its config file).
+
+    Args:
+        directory: holds config and weights.
+        dtype: of the params: "float32", "float16", "bfloat16" or such a dtype; None keeps the file's.
+        shardings: a tree like the params of `jax.sharding.Sharding`; None puts each leaf on the default device.
+
+    Returns:
+        The architecture, and params as a nested dict shaped as `wmtp_jax.model.param_shapes(config)`.
+
+    Raises:
+        ConverterError: not a model, tensors that do not fit the config, damaged files, NaN or infinity.
+    """
+    return _load(open_checkpoint(directory), dtype, shardings)
+
+
+def load_meta(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+    """Reads a Meta model: params.json with consolidated.pth or safetensors. Otherwise as `load`."""
+    return _load(open_checkpoint(directory, "meta"), dtype, shardings)
+
+
+def load_hf(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+    """Reads a Hugging Face Llama: config.json with safetensors or pytorch_model.bin. Otherwise as `load`."""
+    return _load(open_checkpoint(directory, "hf"), dtype, shardings)
+
+
+def load_tree(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+    """Reads what `save_tree` wrote. Otherwise as `load`."""
+    return _load(open_checkpoint(directory, "flax"), dtype, shardings)
+
+
+def _load(checkpoint: Checkpoint, dtype, shardings: dict | None) -> tuple[ModelConfig, dict]:
+    wanted = parse_dtype(dtype)
+    by_leaf = None if shardings is None else flatten(shardings)
+    leaves = {}
+    for leaf, shape in checkpoint.shapes.items():
+        if by_leaf is not None and leaf not in by_leaf:
+            raise ConverterError(f"shardings have no entry for {leaf}; expected a tree like the params")
+        leaves[leaf] = _read_leaf(checkpoint, leaf, shape, wanted, by_leaf and by_leaf[leaf])
+    return checkpoint.config, unflatten(leaves)
+
+
+def _read_leaf(checkpoint: Checkpoint, leaf: str, shape: tuple, wanted: np.dtype | None, sharding) -> jax.Array:
+    """One leaf; each slot is read once and only what this process holds is allocated."""
+    found = {checkpoint.dtype(slot) for slot in slots_of(leaf, shape)}
+    if wanted is None and len(found) > 1:
+        names = ", ".join(sorted(dtype.name for dtype in found))
+        raise ConverterError(f"{checkpoint.directory}: the layers of {leaf} are stored as {names}; give a dtype")
+    dtype = wanted or found.pop()
+    indices = [(slice(None),) * len(shape)]
+    if sharding is not None:
+        indices = list(sharding.addressable_devices_indices_map(shape).values())
+    regions = {}
+    for index in indices:
+        bounds = _bounds(index, shape)
+        regions[bounds] = np.empty([stop - start for start, stop in bounds], dtype)
+    for slot in slots_of(leaf, shape):
+        _fill(checkpoint, slot, shape, regions)
+    if sharding is None:
+        return jax.device_put(regions[_bounds(indices[0], shape)])
+    return jax.make_array_from_callback(shape, sharding, lambda index: regions[_bounds(index, shape)])
+
+
+def _bounds(index: tuple, shape: tuple) -> tuple[tuple[int, int], ...]:
+    index = (*index, *[slice(None)] * (len(shape) - len(index)))
+    return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
+
+
+def _fill(checkpoint: Checkpoint, slot, leaf_shape: tuple, regions: dict) -> None:
+    """Copies one slot into the regions that hold a part of it."""
+    stacked = slot.layer is not None
+    holding = {
+        bounds: region[slot.layer - bounds[0][0]] if stacked else region
+        for bounds, region in regions.items()
+        if not stacked or bounds[0][0] <= slot.layer < bounds[0][1]
+    }
+    if not holding:
+        return
+    matrix = checkpoint.matrix(slot)
+    shape = leaf_shape[1:] if stacked else leaf_shape
+    form = TREE.place(checkpoint.config, slot).form
+    values = from_torch(as_bits(matrix), form, checkpoint.config.head_dim)
+    if form == TRANSPOSED:
+        values = values.reshape(shape)  # Splits one axis of a transposed view: no copy.
+    for bounds, target in holding.items():
+        part = values[tuple(slice(start, stop) for start, stop in (bounds[1:] if stacked else bounds))]
+        if target.dtype == matrix.dtype:
+            copy_tiled(as_bits(target), part)
+            continue
+        copied = np.empty(part.shape, part.dtype)
+        copy_tiled(copied, part)
+        with np.errstate(over="ignore"):
+            target[...] = copied.view(matrix.dtype)
+        check_finite(target, str(slot), before_cast=copied.view(matrix.dtype))

@@ -1,0 +1,185 @@
+"""What a conversion will write: which tensor comes from which slots, in which dtype, into which file."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from converters.checkpoint import Checkpoint
+from converters.errors import ConverterError
+from converters.layout import Layout, Origin
+from converters.output import OutputTensor, shard_files
+from converters.slots import Slot, copy_tiled, from_torch
+from converters.stored import as_bits, check_finite
+from converters.tree import TREE
+from wmtp_jax.model import ModelConfig
+
+_CHUNK_BYTES = 16 * 2**20
+
+
+class Source(Protocol):
+    """Where slots come from: a `Checkpoint` or `Parameters`."""
+
+    config: ModelConfig
+    origin: Origin | None
+
+    def dtype(self, slot: Slot) -> np.dtype:
+        """Element type of a slot."""
+
+    def matrix(self, slot: Slot) -> np.ndarray:
+        """A slot as a torch weight of Meta's layout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A conversion, decided.
+
+    Attributes:
+        config: architecture that is written.
+        pieces: per target tensor the (source slot, target slot) pairs whose numbers make it up, in order.
+        files: target tensors per file.
+        base: config file to start from, when the model returns to the layout of its origin.
+        notes: sentences for the user about what is added or left out.
+    """
+
+    target: Layout
+    config: ModelConfig
+    pieces: dict[str, list[tuple[Slot, Slot]]]
+    files: dict[str, list[OutputTensor]]
+    base: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def tensors(self) -> dict[str, OutputTensor]:
+        """Every target tensor by name, in the order of writing."""
+        named = {tensor.name: tensor for tensors in self.files.values() for tensor in tensors}
+        return {name: named[name] for name in self.pieces}
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+def make_plan(
+    source: Source, target: Layout, *, dtype: np.dtype | None, grow_heads: int | None, max_shard_bytes: int
+) -> Plan:
+    """Decides a conversion without reading weights.
+
+    Args:
+        source: an opened model.
+        target: layout to write.
+        dtype: of what is written; None keeps the source's.
+        grow_heads: number of heads to give to a plain Llama, or None.
+        max_shard_bytes: largest weight file.
+
+    Raises:
+        ConverterError: heads cannot be grown, or layers of one leaf differ in dtype.
+    """
+    config, notes = _target_config(source.config, target, grow_heads)
+    pieces: dict[str, list[tuple[Slot, Slot]]] = {}
+    for slot, place in target.places(config).items():
+        from_slot = slot
+        if slot.leaf.startswith("heads."):
+            from_slot = Slot(slot.leaf, min(slot.layer, source.config.n_future_tokens - 1))
+        pieces.setdefault(place.tensor, []).append((from_slot, slot))
+    origin = source.origin
+    at_home = origin is not None and origin.layout == target.name
+    tied_copy = config.tie_embeddings and (origin.tied_copy if at_home else target.writes_tied_copy)
+    if tied_copy:
+        pieces[target.tied_name] = [(Slot("tok_embeddings.embedding"), Slot("tok_embeddings.embedding"))]
+    base = origin.config if at_home else {}
+    if target is TREE and origin is not None and not at_home:
+        base = {"origin": dataclasses.asdict(origin)}
+    shapes = target.tensor_shapes(config, tied_copy)
+    tensors = [OutputTensor(name, shapes[name], dtype or _dtype(source, name, pieces[name])) for name in pieces]
+    return Plan(target, config, pieces, shard_files(tensors, target.stem, max_shard_bytes), base, tuple(notes))
+
+
+def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) -> tuple[ModelConfig, list[str]]:
+    N = config.n_future_tokens
+    if grow_heads is not None:
+        if N != 1:
+            raise ConverterError(f"--grow_heads turns a model of one head into an MTP model; this one has {N} heads")
+        if grow_heads < 2:
+            raise ConverterError(f"--grow_heads {grow_heads}: expected the number of heads wanted, at least 2")
+        if target.name == "hf":
+            raise ConverterError("--grow_heads: a Hugging Face Llama keeps one head only; convert to meta or flax")
+        n_layers = config.n_layers + grow_heads - 1
+        grown = dataclasses.replace(config, n_layers=n_layers, n_future_tokens=grow_heads)
+        return grown, [f"heads 2 to {grow_heads} are copies of the last layer"]
+    if target.name == "hf" and N > 1:
+        kept = dataclasses.replace(config, n_layers=config.n_layers - N + 1, n_future_tokens=1)
+        return kept, [f"a Hugging Face Llama has one head: trunk and head 1 are kept, heads 2 to {N} are left out"]
+    return config, []
+
+
+def _dtype(source: Source, name: str, pairs: list[tuple[Slot, Slot]]) -> np.dtype:
+    dtypes = {source.dtype(from_slot) for from_slot, _ in pairs}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(dtype.name for dtype in dtypes))
+        raise ConverterError(f"the layers of {name} are stored as {names}; say which dtype all of them are to have")
+    return dtypes.pop()
+
+
+def chunks(source: Source, plan: Plan, tensor: OutputTensor) -> Iterator[np.ndarray]:
+    """The bytes of a target tensor as contiguous arrays of some MB; holds one slot at a time."""
+    for from_slot, slot in plan.pieces[tensor.name]:
+        form = plan.target.place(plan.config, slot).form
+        yield from _slot_chunks(source.matrix(from_slot), form, plan.config.head_dim, tensor)
+
+
+def _slot_chunks(matrix: np.ndarray, form: str, head_dim: int, tensor: OutputTensor) -> Iterator[np.ndarray]:
+    rows_in_order = from_torch(as_bits(matrix), form, head_dim)
+    row_bytes = rows_in_order.itemsize * rows_in_order[0].size
+    step = max(1, _CHUNK_BYTES // row_bytes)
+    for start in range(0, len(rows_in_order), step):
+        rows = rows_in_order[start : start + step]
+        # Always a copy: a chunk that is still being written must not keep the whole slot in memory.
+        copied = np.empty(rows.shape, rows.dtype)
+        copy_tiled(copied, rows)
+        yield _cast(copied.view(matrix.dtype), tensor)
+
+
+def _cast(values: np.ndarray, tensor: OutputTensor) -> np.ndarray:
+    if values.dtype == tensor.dtype:
+        return values
+    with np.errstate(over="ignore"):
+        cast = values.astype(tensor.dtype)
+    check_finite(cast, tensor.name, before_cast=values)
+    return cast
+
+
+def fingerprint(source: Checkpoint, plan: Plan) -> str:
+    """A digest of everything that determines the bytes of a conversion, without reading weights."""
+    files = sorted({tensor.path for tensor in source.tensors.values()} | {source.weights})
+    stamp = lambda path: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+    record = {
+        "source": [stamp(path) for path in files],
+        "origin": dataclasses.asdict(source.origin),
+        "target": plan.target.name,
+        "config": dataclasses.asdict(plan.config),
+        "files": {
+            name: [[tensor.name, tensor.shape, tensor.dtype.name] for tensor in tensors]
+            for name, tensors in plan.files.items()
+        },
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """Files of the tokenizer, which travel along unchanged."""
+    names = (
+        "tokenizer.model",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "vocab.json",
+        "merges.txt",
+    )
+    return [directory / name for name in names if (directory / name).is_file()]

@@ -1,0 +1,115 @@
+"""A tensor that lies in a file as one run of bytes, and the element types that all formats share."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from converters.errors import ConverterError
+
+DTYPES = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+_EXPONENT_16 = {DTYPES["float16"]: 0x7C00, DTYPES["bfloat16"]: 0x7F80}
+
+
+def parse_dtype(dtype) -> np.dtype | None:
+    """The element type of a name, numpy or JAX dtype; None stays None ("as in the source").
+
+    Raises:
+        ConverterError: not one of float32, float16, bfloat16.
+    """
+    if dtype is None:
+        return None
+    try:
+        found = DTYPES.get(dtype) if isinstance(dtype, str) else np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in DTYPES.values():
+        raise ConverterError(f"dtype {dtype} is not supported; expected one of {', '.join(DTYPES)}")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """Little-endian elements in row-major order, `offset` bytes into the file.
+
+    Attributes:
+        dtype: numpy's, or None where the file's element type is none of ours (`type_name` says which).
+    """
+
+    name: str
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype | None
+    type_name: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def check_dtype(self) -> None:
+        """Raises ConverterError when the elements are none of float32, float16, bfloat16."""
+        if self.dtype is None:
+            raise ConverterError(
+                f"{self.path}: tensor {self.name} has the dtype {self.type_name}, which is not supported; "
+                f"expected one of {', '.join(DTYPES)}"
+            )
+
+    def read(self, layer: int | None = None) -> np.ndarray:
+        """The values, or one layer of a tensor that is stacked on its leading axis.
+
+        Reads into fresh memory (never maps the file: resident memory stays at one tensor).
+        """
+        shape, offset = self.shape, self.offset
+        if layer is not None:
+            shape = shape[1:]
+            offset += layer * math.prod(shape) * self.dtype.itemsize
+        values = np.empty(shape, self.dtype)
+        rest = memoryview(values.reshape(-1).view(np.uint8))
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(offset)
+            while rest:
+                count = file.readinto(rest[: 64 * 2**20])
+                if not count:
+                    raise ConverterError(f"{self.path}: ends inside tensor {self.name}; restore it from its source")
+                rest = rest[count:]
+        return values
+
+
+def as_bits(values: np.ndarray) -> np.ndarray:
+    """The same memory as unsigned integers: numpy moves bfloat16 one element at a time, integers in bulk."""
+    return values.view(np.uint16 if values.dtype.itemsize == 2 else np.uint32)
+
+
+def is_finite(values: np.ndarray) -> bool:
+    """Whether every element is a number. 16-bit types are tested on their exponent bits, which is faster."""
+    if values.dtype.itemsize == 2:
+        exponent = _EXPONENT_16[values.dtype]
+        return not ((as_bits(values) & exponent) == exponent).any()
+    return bool(np.isfinite(values).all())
+
+
+def check_finite(values: np.ndarray, tensor: str, before_cast: np.ndarray | None = None) -> None:
+    """Refuses NaN and infinity.
+
+    Args:
+        values: to be tested.
+        tensor: its name, for the message.
+        before_cast: the same values in the source's dtype: says whether the cast is to blame.
+
+    Raises:
+        ConverterError: names the tensor.
+    """
+    if is_finite(values):
+        return
+    if before_cast is not None and is_finite(before_cast):
+        raise ConverterError(
+            f"tensor {tensor} has values beyond the range of {values.dtype}; convert to bfloat16 or float32 instead"
+        )
+    raise ConverterError(f"tensor {tensor} holds NaN or infinity; weights must be finite, so take another checkpoint")
