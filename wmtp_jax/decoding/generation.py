@@ -1,0 +1,207 @@
+"""`generate`: batches of prompts in, generated tokens and what they cost out."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from wmtp_jax.decoding.law import Sampling
+from wmtp_jax.decoding.steps import decode, prefill
+from wmtp_jax.errors import UserError
+from wmtp_jax.model import ModelConfig
+
+# Positions per pass of the prefill. Two sizes only, so that few shapes are compiled.
+_CHUNKS = (64, 256)
+# Forward passes between two looks of the host at the device: often enough for a stop or an interrupt, too rare to cost.
+_FORWARDS_PER_CALL = 64
+_FORWARDS_PER_WATCH = 4
+
+
+class DecodingError(UserError):
+    """A prompt or a setting that cannot be decoded with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """What was generated for one prompt.
+
+    Attributes:
+        tokens: new ids, with the EOS when one was generated.
+        heads: the head that proposed each token: 1, or k > 1 for a draft of head k that head 1 confirmed.
+        stop_reason: "eos"; "length" (max_new_tokens or the end of the context); "stop" (a stop string).
+        text: the decoded continuation; filled by `generate_text`.
+    """
+
+    tokens: list[int]
+    heads: list[int]
+    stop_reason: str
+    text: str | None = None
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes up to the last token, of which the prefill is one; each but the last ends with a token of head 1."""
+        return 1 + self.heads[:-1].count(1)
+
+    def accepted(self, n_future_tokens: int) -> list[int]:
+        """Kept drafts of heads 2, 3, ..., N; divided by forward_passes - 1, the acceptance per draft position."""
+        return [self.heads.count(head) for head in range(2, n_future_tokens + 1)]
+
+
+def generate(
+    params,
+    config: ModelConfig,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    eos_id: int | None = None,
+    speculate: bool = True,
+    seed: int = 0,
+    prompt_indices: Sequence[int] | None = None,
+    batch_size: int = 32,
+    dtype=jnp.float32,
+    watch: Callable[[int, list[int], list[int]], bool] | None = None,
+) -> list[Generation]:
+    """Continues every prompt.
+
+    With `speculate` the model drafts with heads 2..N and verifies with head 1: greedy tokens are those of head 1 alone,
+    sampled ones follow the law of head 1 (the draws themselves differ). What is drawn depends on (seed, prompt index,
+    position) only, never on the other prompts of a batch.
+
+    Args:
+        params: parameters of the model; cast to dtype once.
+        config: its architecture.
+        prompts: token ids, of any lengths.
+        max_new_tokens: most tokens per prompt; the end of the context (config.max_seq_len) may come first.
+        temperature: 0 for greedy.
+        top_p: mass of the nucleus, 1 for all; applied after temperature and top_k.
+        top_k: number of most probable tokens kept, 0 for all.
+        eos_id: token that ends a continuation.
+        speculate: draft with the model's own heads, when it has more than one.
+        seed: of all randomness.
+        prompt_indices: index of each prompt for the randomness, by default its place in `prompts`; gives a part of a
+            larger job the very draws it has there.
+        batch_size: rows decoded together. Fewer prompts take the next power of two, so few shapes are ever compiled.
+        dtype: of computation and KV cache. The two ways agree to rounding only, so compare them in fp32.
+        watch: called every few forward passes with (place in prompts, new tokens so far, their heads) of every row that
+            it has not ended yet; True ends the row, possibly some tokens after the point that made it True.
+
+    Returns:
+        One `Generation` per prompt, in order.
+
+    Raises:
+        DecodingError: a prompt or a setting that cannot be decoded with.
+    """
+    indices = list(range(len(prompts))) if prompt_indices is None else list(prompt_indices)
+    _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size)
+    if not prompts:
+        return []
+    sampling = None
+    if temperature > 0:
+        sampling = Sampling(temperature, top_p if top_p < 1 else None, top_k if 0 < top_k < config.vocab_size else None)
+    if not speculate:
+        params, config = next_token_model(params, config)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+    lengths = [len(prompt) for prompt in prompts]
+    limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
+    batch_size = min(batch_size, _power_of_two(len(prompts)))
+    chunk = _CHUNKS[max(lengths) > _CHUNKS[0]]
+    n_slots = chunk * math.ceil(max(limits) / chunk)
+
+    eos = -1 if eos_id is None else eos_id
+    results: list[Generation | None] = [None] * len(prompts)
+    # Prompts of similar length go together: a batch prefills as far as its longest.
+    by_length = sorted(range(len(prompts)), key=lambda place: lengths[place])
+    for start in range(0, len(prompts), batch_size):
+        places = by_length[start : start + batch_size]
+        tokens_BxT = np.zeros((batch_size, n_slots), np.int32)
+        lengths_B, limits_B, indices_B = (np.zeros(batch_size, np.int32) for _ in range(3))
+        for row, place in enumerate(places):
+            tokens_BxT[row, : lengths[place]] = prompts[place]
+            lengths_B[row], limits_B[row], indices_B[row] = lengths[place], limits[place], indices[place]
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), indices_B)
+        # Self-speculation is lossless in exact arithmetic; reduced-precision products (TF32) would make ties common.
+        with jax.default_matmul_precision("highest"):
+            state = prefill(
+                params, config, tokens_BxT, lengths_B, limits_B, keys, eos, sampling, chunk=chunk, dtype=dtype
+            )
+            step = functools.partial(decode, params, config, eos_id=eos, sampling=sampling, dtype=dtype)
+            for place, result in zip(places, _finish(step, state, lengths_B, places, eos_id, watch), strict=True):
+                results[place] = result
+    return results
+
+
+def next_token_model(params, config: ModelConfig) -> tuple[dict, ModelConfig]:
+    """The plain Llama inside an MTP model: the trunk with head 1 as its last layer."""
+    plain = dataclasses.replace(config, n_layers=config.n_trunk_layers + 1, n_future_tokens=1)
+    return {**params, "heads": jax.tree.map(lambda leaf: leaf[:1], params["heads"])}, plain
+
+
+def _finish(step, state, lengths_B, places, eos_id, watch) -> list[Generation]:
+    """Runs one batch to its end; the host looks at it only between calls of many passes."""
+    stopped = np.zeros(len(lengths_B), bool)
+    while True:
+        done, ends = np.asarray(state.done), np.asarray(state.lengths)
+        if watch is not None:
+            tokens, heads = np.asarray(state.tokens), np.asarray(state.heads)
+            for row, place in enumerate(places):
+                if not stopped[row]:
+                    new = slice(lengths_B[row], ends[row])
+                    stopped[row] = watch(place, tokens[row, new].tolist(), heads[row, new].tolist())
+            state = dataclasses.replace(state, done=state.done | stopped)
+        if np.all(done | stopped):
+            break
+        state = step(state=state, n_forwards=_FORWARDS_PER_CALL if watch is None else _FORWARDS_PER_WATCH)
+
+    tokens, heads = np.asarray(state.tokens), np.asarray(state.heads)
+    results = []
+    for row in range(len(places)):
+        new = slice(lengths_B[row], ends[row])
+        ended = "eos" if eos_id is not None and tokens[row, ends[row] - 1] == eos_id else "length"
+        reason = "stop" if stopped[row] else ended
+        results.append(Generation(tokens[row, new].tolist(), heads[row, new].tolist(), reason))
+    return results
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+def _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size) -> None:
+    whole = lambda value: isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (whole(max_new_tokens) and max_new_tokens >= 1):
+        raise DecodingError(f"max_new_tokens is {max_new_tokens!r}; expected a positive integer")
+    if not (whole(batch_size) and batch_size >= 1):
+        raise DecodingError(f"batch_size is {batch_size!r}; expected a positive integer")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise DecodingError(f"temperature is {temperature!r}; expected 0 for greedy decoding or a positive number")
+    if not 0 < top_p <= 1:
+        raise DecodingError(f"top_p is {top_p!r}; expected a mass in (0, 1], 1 keeps every token")
+    if not (whole(top_k) and top_k >= 0):
+        raise DecodingError(f"top_k is {top_k!r}; expected a number of tokens, 0 keeps all of them")
+    if eos_id is not None and not (whole(eos_id) and 0 <= eos_id < config.vocab_size):
+        raise DecodingError(f"eos_id is {eos_id!r}, which is outside the model's vocabulary of {config.vocab_size}")
+    if len(indices) != len(prompts):
+        raise DecodingError(
+            f"there are {len(indices)} prompt_indices for {len(prompts)} prompts; expected one for each"
+        )
+    for place, prompt in enumerate(prompts):
+        if len(prompt) == 0:
+            raise DecodingError(f"prompt {place} is empty; expected at least one token, such as BOS")
+        if len(prompt) >= config.max_seq_len:
+            raise DecodingError(
+                f"prompt {place} has {len(prompt)} tokens, which leaves no room in the model's context of "
+                f"{config.max_seq_len}; shorten it to at most {config.max_seq_len - 1}"
+            )
+        for token in prompt:
+            if not (whole(token) and 0 <= token < config.vocab_size):
+                raise DecodingError(
+                    f"prompt {place} holds {token!r}, which is no token of the model's vocabulary of "
+                    f"{config.vocab_size}; was it encoded with another tokenizer?"
+                )

@@ -1,0 +1,53 @@
+"""The law a token is drawn from: temperature, top-k and nucleus filtering of a head's logits."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How to draw from logits; greedy decoding has none.
+
+    A filter that is off is None, hence part of the compiled program's structure: no sort runs that nobody asked for.
+
+    Attributes:
+        temperature: logits are divided by it; > 0.
+        top_p: mass of the nucleus in (0, 1), or None.
+        top_k: number of most probable tokens that are kept, or None.
+    """
+
+    temperature: float
+    top_p: float | None = None
+    top_k: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+
+def sampling_law(logits: jax.Array, sampling: Sampling) -> jax.Array:
+    """Probabilities after temperature, then top-k, then top-p (Holtzman et al. 2019, arXiv 1904.09751).
+
+    The nucleus is the smallest set of most probable tokens whose mass reaches top_p; the most probable token is always
+    in it. Equal probabilities rank by token id, so both filters keep a definite set.
+
+    Args:
+        logits: [..., V].
+        sampling: temperature and filters.
+
+    Returns:
+        fp32 [..., V], zero outside the filters, summing to 1.
+    """
+    probabilities = jax.nn.softmax(logits.astype(jnp.float32) / sampling.temperature, axis=-1)
+    if sampling.top_p is None and sampling.top_k is None:
+        return probabilities
+    order = jnp.argsort(-probabilities, axis=-1, stable=True)
+    ranked = jnp.take_along_axis(probabilities, order, axis=-1)
+    if sampling.top_k is not None:
+        ranked = jnp.where(jnp.arange(ranked.shape[-1]) < sampling.top_k, ranked, 0.0)
+        ranked = ranked / ranked.sum(axis=-1, keepdims=True)
+    if sampling.top_p is not None:
+        mass_before = jnp.cumsum(ranked, axis=-1) - ranked
+        first = jnp.arange(ranked.shape[-1]) == 0
+        ranked = jnp.where(first | (mass_before < sampling.top_p), ranked, 0.0)
+        ranked = ranked / ranked.sum(axis=-1, keepdims=True)
+    return jnp.take_along_axis(ranked, jnp.argsort(order, axis=-1), axis=-1)

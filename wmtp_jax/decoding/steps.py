@@ -1,0 +1,177 @@
+"""Prefill and decode: the two compiled functions of generation."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from wmtp_jax.decoding.law import Sampling, sampling_law
+from wmtp_jax.decoding.speculation import accept_greedy, accept_sampled, draw_drafts
+from wmtp_jax.model import ModelConfig, MTPTransformer, init_cache
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class DecodeState:
+    """A batch of sequences under way, one slot per position in tokens and cache alike.
+
+    Attributes:
+        tokens: int32 [B, T], prompt and what was generated; meaningless from `lengths` on.
+        heads: int32 [B, T], the head that proposed a generated token: 1, or the drafting head whose draft stood.
+        lengths: int32 [B], known tokens; the last of them has not been fed yet.
+        limits: int32 [B], lengths at which the rows end.
+        done: bool [B].
+        drafts: int32 [B, N - 1], proposals of heads 2..N for the positions from `lengths` on.
+        draft_laws: fp32 [B, N - 1, V] they were drawn from; None when greedy.
+        keys: random key per row.
+        cache: KV caches of trunk and all heads; slots past the fed tokens are stale and rewritten before they are seen.
+    """
+
+    tokens: jax.Array
+    heads: jax.Array
+    lengths: jax.Array
+    limits: jax.Array
+    done: jax.Array
+    drafts: jax.Array
+    draft_laws: jax.Array | None
+    keys: jax.Array
+    cache: dict
+
+
+@functools.partial(jax.jit, static_argnames=("config", "chunk", "dtype"))
+def prefill(
+    params, config: ModelConfig, tokens, lengths, limits, keys, eos_id, sampling: Sampling | None, *, chunk: int, dtype
+) -> DecodeState:
+    """Feeds the prompts, `chunk` positions at a time, and generates the first token of every row.
+
+    The number of chunks is a run-time value: one program serves prompts of any length, and the score matrix of the
+    attention stays at [B, H, chunk, T].
+
+    Args:
+        params: parameters of the model.
+        config: its architecture.
+        tokens: int32 [B, T], prompts padded on the right; T is a multiple of chunk.
+        lengths: int32 [B], of the prompts; 0 for a row that is not in use.
+        limits: int32 [B], longest sequence per row, at most T.
+        keys: random key per row.
+        eos_id: token that ends a row, -1 for none.
+        sampling: None for greedy.
+        chunk: positions per pass.
+        dtype: of the computation.
+
+    Returns:
+        The state after the first token.
+    """
+    model, rows = _bound(params, config, dtype), jnp.arange(tokens.shape[0])
+    last_B = jnp.maximum(lengths - 1, 0)
+
+    def body(index, carry):
+        cache, last_NxBx1xD = carry
+        first = index * chunk
+        block_BxC = jax.lax.dynamic_slice_in_dim(tokens, first, chunk, axis=1)
+        positions_BxC = jnp.broadcast_to(first + jnp.arange(chunk), block_BxC.shape)
+        states_NxBxCxD, cache = model(block_BxC, positions_BxC, cache, method="decode")
+        offset_B = last_B - first
+        here_NxBx1xD = states_NxBxCxD[:, rows, jnp.clip(offset_B, 0, chunk - 1)][:, :, None]
+        ends_here = ((offset_B >= 0) & (offset_B < chunk))[:, None, None]
+        return cache, jnp.where(ends_here, here_NxBx1xD, last_NxBx1xD)
+
+    cache = init_cache(config, *tokens.shape, dtype)
+    last_NxBx1xD = jnp.zeros((config.n_future_tokens, tokens.shape[0], 1, config.dim), dtype)
+    n_chunks = jnp.max(last_B) // chunk + 1
+    cache, last_NxBx1xD = jax.lax.fori_loop(0, n_chunks, body, (cache, last_NxBx1xD))
+    nothing = jnp.zeros((tokens.shape[0], 0), jnp.int32)
+    laws = None if sampling is None else jnp.zeros((*nothing.shape, config.vocab_size))
+    state = DecodeState(
+        tokens, jnp.zeros_like(tokens), lengths, limits, lengths == 0, nothing, laws, keys=keys, cache=cache
+    )
+    return _extend(model, state, last_NxBx1xD, eos_id, sampling)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"), donate_argnames=("state",))
+def decode(
+    params, config: ModelConfig, state: DecodeState, eos_id, sampling: Sampling | None, n_forwards, *, dtype
+) -> DecodeState:
+    """Up to n_forwards forward passes over the batch; stops when every row is done.
+
+    Each pass feeds the last token and the drafts, keeps the drafts that head 1 confirms and adds head 1's own token
+    (Gloeckle et al. 2024, arXiv 2404.19737, section 3.2). With N = 1 this is ordinary decoding.
+
+    Args:
+        params: parameters of the model.
+        config: its architecture.
+        state: from `prefill` or an earlier `decode`; its buffers are reused.
+        eos_id: token that ends a row, -1 for none.
+        sampling: None for greedy.
+        n_forwards: largest number of passes.
+        dtype: of the computation.
+
+    Returns:
+        The state after them.
+    """
+    model, block = _bound(params, config, dtype), jnp.arange(config.n_future_tokens)
+
+    def unfinished(carry):
+        index, state = carry
+        return (index < n_forwards) & ~jnp.all(state.done)
+
+    def forward(carry):
+        index, state = carry
+        last_B = jnp.maximum(state.lengths - 1, 0)
+        last_token_Bx1 = jnp.take_along_axis(state.tokens, last_B[:, None], axis=1)
+        block_BxN = jnp.concatenate([last_token_Bx1, state.drafts], axis=1)
+        # A finished row is fed again and again: it rewrites the same slots and nothing of it is kept.
+        states_NxBxNxD, cache = model(block_BxN, last_B[:, None] + block, state.cache, method="decode")
+        state = dataclasses.replace(state, cache=cache)
+        return index + 1, _extend(model, state, states_NxBxNxD, eos_id, sampling)
+
+    return jax.lax.while_loop(unfinished, forward, (0, state))[1]
+
+
+def _bound(params, config: ModelConfig, dtype):
+    return functools.partial(MTPTransformer(config, dtype).apply, {"params": params})
+
+
+def _extend(model, state: DecodeState, states_NxBxSxD, eos_id, sampling: Sampling | None) -> DecodeState:
+    """Verifies the drafts with head 1, appends what stands and drafts anew with heads 2..N from the last token kept."""
+    n_heads, B, S, _ = states_NxBxSxD.shape
+    rows, offsets = jnp.arange(B), jnp.arange(S)
+    positions_BxS = state.lengths[:, None] + offsets
+    logits_BxSxV = model(states_NxBxSxD[0], method="logits")
+    if sampling is None:
+        new_BxS, n_accepted_B = accept_greedy(state.drafts, logits_BxSxV)
+    else:
+        laws_BxSxV = sampling_law(logits_BxSxV, sampling)
+        keys_BxS = _position_keys(state.keys, positions_BxS)
+        new_BxS, n_accepted_B = accept_sampled(state.drafts, state.draft_laws, laws_BxSxV, keys_BxS)
+
+    # A block may run past the end: past the row's limit, or past an EOS inside it.
+    room_B = state.limits - state.lengths
+    counts_BxS = (offsets <= n_accepted_B[:, None]) & (offsets < room_B[:, None]) & ~state.done[:, None]
+    eos_BxS = counts_BxS & (new_BxS == eos_id)
+    counts_BxS &= jnp.cumsum(eos_BxS, axis=1) - eos_BxS == 0
+    n_new_B = counts_BxS.sum(axis=1)
+    lengths = state.lengths + n_new_B
+    slots_BxS = jnp.where(counts_BxS, positions_BxS, state.tokens.shape[1])
+    heads_BxS = jnp.where(offsets < n_accepted_B[:, None], offsets + 2, 1)
+
+    draft_logits = model(jnp.moveaxis(states_NxBxSxD[1:, rows, n_accepted_B], 0, 1), method="logits")
+    if sampling is None:
+        drafts, draft_laws = jnp.argmax(draft_logits, axis=-1).astype(jnp.int32), None
+    else:
+        draft_laws = sampling_law(draft_logits, sampling)
+        drafts = draw_drafts(draft_laws, _position_keys(state.keys, lengths[:, None] + jnp.arange(n_heads - 1)))
+    return dataclasses.replace(
+        state,
+        tokens=state.tokens.at[rows[:, None], slots_BxS].set(new_BxS, mode="drop"),
+        heads=state.heads.at[rows[:, None], slots_BxS].set(heads_BxS, mode="drop"),
+        lengths=lengths,
+        done=state.done | eos_BxS.any(axis=1) | (lengths >= state.limits),
+        drafts=drafts,
+        draft_laws=draft_laws,
+    )
+
+
+def _position_keys(keys_B, positions_BxS):
+    return jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))(keys_B, positions_BxS)
