@@ -34,7 +34,7 @@ code, td.code { font: 13px/1.5 ui-monospace, monospace; }
 pre { margin: 0; white-space: pre-wrap; word-break: break-all; font: 13px/1.5 ui-monospace, monospace; }
 summary { cursor: pointer; font-weight: 600; }
 details table { margin-top: 12px; }
-details td { white-space: normal; word-break: break-word; }
+details td { white-space: normal; word-break: break-word; text-align: left; }
 """
 
 
@@ -58,7 +58,7 @@ def write_report(
     last = starts[-1]
     facts = [
         last["time"][:16].replace("T", " "),
-        ", ".join(_counted(last["devices"])),
+        _hardware(last),
         f"jax {last['packages']['jax']}",
     ]
     if len(starts) > 1:
@@ -112,7 +112,9 @@ def _flat(values: Mapping[str, Any], prefix: str = ""):
             yield prefix + key, value if isinstance(value, str) else json.dumps(value)
 
 
-def _counted(devices: list[str]) -> list[str]:
-    """["8 x NVIDIA H100"] for eight equal devices; the kind follows the device's number."""
-    kinds = [device.split(" ", 1)[-1] for device in devices]
-    return [f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)]
+def _hardware(start: Mapping[str, Any]) -> str:
+    """Such as "8 x NVIDIA H100" or "16 CPU cores"; the device's kind follows its number."""
+    kinds = [device.split(" ", 1)[-1] for device in start["devices"]]
+    if set(kinds) == {"cpu"}:
+        return f"{start['cpu_count']} CPU cores"
+    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))

@@ -3,9 +3,12 @@
 Nothing here stops or slows a run: the first failure is told in one line, then the mirror stays silent.
 """
 
+import contextlib
+import fcntl
 import logging as standard_logging
 import os
 import queue
+import sqlite3
 import threading
 import time
 from collections.abc import Mapping
@@ -104,10 +107,10 @@ class _Mirror:
         import mlflow.entities
         import mlflow.tracking
 
-        for name in ("mlflow", "alembic"):  # table creation is no news for the person who started a run
-            standard_logging.getLogger(name).setLevel(standard_logging.WARNING)
+        for name in ("mlflow", "alembic"):  # made tables and repeated attempts are no news for the person at a run
+            standard_logging.getLogger(name).setLevel(standard_logging.ERROR)
         self._entities = mlflow.entities
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or _sqlite_store(root)
         self._client = mlflow.tracking.MlflowClient(uri)
         self._id, known_params = self._open(root, run_directory / _RUN_ID_FILE, run_name)
         self._last_steps: dict[str, int] = {}
@@ -124,11 +127,7 @@ class _Mirror:
             except Exception:  # the store was deleted or replaced: the run gets a new entry
                 logging.info("the MLflow run of %s is gone; a new one is made", id_file.parent)
         experiment = self._client.get_experiment_by_name(_EXPERIMENT)
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(_EXPERIMENT, artifact_location=(root / "mlflow_files").as_uri())
-        )
+        experiment_id = experiment.experiment_id if experiment else _make_experiment(self._client, root)
         run_id = self._client.create_run(experiment_id, run_name=run_name).info.run_id
         id_file.write_text(run_id + "\n", encoding="utf-8")
         return run_id, {}
@@ -151,6 +150,32 @@ class _Mirror:
 
     def finish(self, status: str) -> None:
         self._client.set_terminated(self._id, status)
+
+
+def _sqlite_store(root: Path) -> str:
+    """URI of the store under the runs' root.
+
+    A new one is made under another name and by one process at a time: tables that two runs create at once, or that a
+    killed run leaves half made, would break the mirror of every later run.
+    """
+    import mlflow.tracking
+
+    path, new = root / "mlflow.db", root / ".mlflow-new.db"
+    with open(root / ".mlflow.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            for leftover in root.glob(new.name + "*"):
+                leftover.unlink()
+            _make_experiment(mlflow.tracking.MlflowClient(f"sqlite:///{new}"), root)
+            os.replace(new, path)
+    # MLflow would try a file that is no database for a minute; sqlite itself says so at once.
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as database:
+        database.execute("BEGIN IMMEDIATE")
+    return f"sqlite:///{path}"
+
+
+def _make_experiment(client, root: Path) -> str:
+    return client.create_experiment(_EXPERIMENT, artifact_location=(root / "mlflow_files").as_uri())
 
 
 def _system_metrics(metrics: list[tuple]) -> list[tuple]:

@@ -1,0 +1,140 @@
+"""The MLflow mirror: complete when it works, silent when it does not."""
+
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from absl import logging
+
+from wmtp_jax.training.tracking import Tracker
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: said.append(text % args))
+    return said
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def _run_directory(root, name="run"):
+    (root / name).mkdir(exist_ok=True)
+    return root / name
+
+
+def _mlflow_run(root, name="run"):
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    return client, client.get_run((root / name / "mlflow_run_id.txt").read_text().strip())
+
+
+@pytest.mark.slow
+def test_params_metrics_and_files_arrive_and_a_restart_goes_on_in_the_same_run(tmp_path, warnings):
+    pytest.importorskip("mlflow")
+    path = _run_directory(tmp_path)
+    (path / "report.html").write_text("<p>")
+    config = {"model": {"dim": 64}, "buckets": (64, 96), "empty": ""} | {f"p{i}": i for i in range(150)}
+
+    tracker = Tracker(tmp_path, path, "run", config)
+    for step in range(1, 1201):  # more than one call takes
+        tracker.log(step, {"loss": 1 / step, "valid/loss_head_1": step})
+    tracker.close("KILLED")
+    client, run = _mlflow_run(tmp_path)
+    assert run.info.status == "KILLED"
+
+    tracker = Tracker(tmp_path, path, "run", config)
+    for step in range(1150, 1301):
+        tracker.log(step, {"loss": 1 / step, "new": float("nan")})
+    tracker.log_file(path / "report.html")
+    tracker.close()
+    run = client.get_run(run.info.run_id)
+    assert warnings == []
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "run")
+    assert run.data.params == {"model.dim": "64", "buckets": "(64, 96)", "empty": ""} | {
+        f"p{i}": str(i) for i in range(150)
+    }
+    history = client.get_metric_history(run.info.run_id, "loss")
+    assert sorted((metric.step, metric.value) for metric in history) == [(step, 1 / step) for step in range(1, 1301)]
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
+    assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+def test_store_that_cannot_be_made_is_told_once(tmp_path, warnings):
+    (tmp_path / "mlflow.db").mkdir()
+    tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {})
+    for step in range(100):
+        tracker.log(step, {"loss": 1.0})
+    tracker.close()
+    assert len(warnings) == 1
+    assert "the run goes on with metrics.jsonl alone" in warnings[0]
+    tracker.log(101, {"loss": 1.0})
+
+
+def test_store_that_is_no_database(tmp_path, warnings):
+    (tmp_path / "mlflow.db").write_text("not a database" * 100)
+    tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {"a": 1})
+    tracker.close()
+    assert len(warnings) == 1
+
+
+def test_directory_that_vanishes(tmp_path, warnings):
+    tracker = Tracker(tmp_path / "gone", tmp_path / "gone" / "run", "run", {})
+    tracker.close()
+    assert len(warnings) == 1
+
+
+def test_absent_mlflow_is_one_line(tmp_path, warnings, monkeypatch):
+    for name in ("mlflow", "mlflow.entities", "mlflow.tracking"):
+        monkeypatch.setitem(sys.modules, name, None)
+    tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {})
+    tracker.log(1, {"loss": 1.0})
+    tracker.close()
+    assert len(warnings) == 1
+    assert "MLflow is not installed" in warnings[0]
+
+
+def test_store_that_hangs_holds_nobody_up(tmp_path, warnings, monkeypatch):
+    monkeypatch.setattr("wmtp_jax.training.tracking._Mirror", lambda *_: time.sleep(3600))
+    tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {})
+    began = time.monotonic()
+    tracker.log(1, {"loss": 1.0})
+    tracker.close(timeout_s=0.2)
+    assert time.monotonic() - began < 2
+    assert len(warnings) == 1
+    assert "did not answer" in warnings[0]
+
+
+@pytest.mark.slow
+def test_two_first_runs_at_once_and_no_noise(tmp_path):
+    """Both find no store yet; neither spoils the other's, and neither prints a word."""
+    pytest.importorskip("mlflow")
+    program = textwrap.dedent(
+        """
+        import pathlib, sys
+        from wmtp_jax.training.tracking import Tracker
+        assert "mlflow" not in sys.modules
+        root, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+        tracker = Tracker(root, root / name, name, {})
+        tracker.log(1, {"loss": 1.0})
+        tracker.close(timeout_s=120)
+        """
+    )
+    for name in "ab":
+        _run_directory(tmp_path, name)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, tmp_path, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for name in "ab"
+    ]
+    assert [process.communicate()[0] for process in processes] == ["", ""]
+    for name in "ab":
+        assert _mlflow_run(tmp_path, name)[1].data.metrics["loss"] == 1.0
