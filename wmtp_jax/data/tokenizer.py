@@ -87,7 +87,7 @@ class Tokenizer:
         Returns:
             The text.
         """
-        return self._model.decode([i for i in map(int, ids) if not self._model.is_control(i)])
+        return self._model.decode([int(i) for i in ids])
 
     def decode_continuation(self, prompt_ids: Sequence[int], new_ids: Sequence[int]) -> str:
         """Decodes what new tokens add to a prompt, leading spaces included.

@@ -9,15 +9,15 @@ from wmtp_jax.data.layout import lay_out
 
 def test_by_hand(numbered):
     examples = numbered([3, 2, 4], prompt_lengths=[1, 1, 2])
-    batch = lay_out(examples, [np.array([0]), np.array([2, 1]), np.array([], int)], row_length=7)
+    batch = lay_out(examples, [np.array([0]), np.array([1, 2]), np.array([], int)], row_length=7)
     np.testing.assert_array_equal(
-        batch["tokens"], [[1, 1, 1, 0, 0, 0, 0], [3, 3, 3, 3, 2, 2, 0], [0, 0, 0, 0, 0, 0, 0]]
+        batch["tokens"], [[1, 1, 1, 0, 0, 0, 0], [2, 2, 3, 3, 3, 3, 0], [0, 0, 0, 0, 0, 0, 0]]
     )
     np.testing.assert_array_equal(
-        batch["segment_ids"], [[1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 2, 2, 0], [0, 0, 0, 0, 0, 0, 0]]
+        batch["segment_ids"], [[1, 1, 1, 0, 0, 0, 0], [1, 1, 2, 2, 2, 2, 0], [0, 0, 0, 0, 0, 0, 0]]
     )
     np.testing.assert_array_equal(
-        batch["target_mask"], [[0, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0, 0]]
+        batch["target_mask"], [[0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0]]
     )
     np.testing.assert_array_equal(batch["is_correct"], [1, -1, -1])
     assert {name: array.dtype.name for name, array in batch.items()} == {
