@@ -1,0 +1,99 @@
+"""The data set: problems of all families, split by problem, as records."""
+
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from wmtp_jax.data.microcode import algorithms, arithmetic, conditions, dictionaries, lists, loops, strings
+from wmtp_jax.data.microcode.family import Family
+from wmtp_jax.data.microcode.problems import Problem, build, settings
+
+FAMILIES: tuple[Family, ...] = (
+    *arithmetic.FAMILIES,
+    *conditions.FAMILIES,
+    *lists.FAMILIES,
+    *strings.FAMILIES,
+    *dictionaries.FAMILIES,
+    *loops.FAMILIES,
+    *algorithms.FAMILIES,
+)
+SEED = "microcode 1"
+PROBLEMS_PER_FAMILY = {"pretrain": 76, "train": 25, "valid": 3, "test": 5}
+PROGRAMS = 2  # unlabelled per problem in pretrain; of each label elsewhere
+BUGGY_SHARE = 0.3  # of pretrain
+
+Record = dict[str, Any]
+
+
+def generate() -> dict[str, list[Record]]:
+    """The whole data set, the same on every call and every Python.
+
+    Returns:
+        Records of each split, the records of one problem next to each other.
+    """
+    problems: dict[str, list[Problem]] = {split: [] for split in PROBLEMS_PER_FAMILY}
+    for family in FAMILIES:
+        stream = _problems(family)
+        for split, count in PROBLEMS_PER_FAMILY.items():
+            problems[split] += [next(stream) for _ in range(count)]
+    records = {}
+    for split, members in problems.items():
+        rng = Random(f"{SEED}/{split}")
+        rng.shuffle(members)
+        write = _unlabelled if split == "pretrain" else _labelled
+        records[split] = [
+            record for index, problem in enumerate(members) for record in write(split, index, problem, rng)
+        ]
+    return records
+
+
+def to_jsonl(records: list[Record]) -> bytes:
+    """One JSON object per line, UTF-8."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+
+
+def _problems(family: Family) -> Iterator[Problem]:
+    """Problems of the family in random order, each setting once, so that no two splits share one."""
+    order = settings(family)
+    Random(f"{SEED}/{family.name}").shuffle(order)
+    for index, values in enumerate(order):
+        problem = build(family, values, Random(f"{SEED}/{family.name}/{index}"))
+        if len(problem.incorrect) >= PROGRAMS:
+            yield problem
+
+
+def _record(problem: Problem, output: str, task_id: str, *, is_correct: bool | None, clean: bool) -> Record:
+    return {
+        "instruction": problem.prompt,
+        "input": "",
+        "output": output,
+        "task_id": task_id,
+        "is_correct": is_correct,
+        "metadata": {
+            "source": "microcode",
+            "difficulty": problem.family.difficulty,
+            "has_tests": True,
+            "topic": problem.family.topic,
+            "family": problem.family.name,
+            "entry_point": problem.entry_point,
+            "clean": clean,
+            "tests": list(problem.tests),
+        },
+    }
+
+
+def _unlabelled(split: str, index: int, problem: Problem, rng: Random) -> Iterator[Record]:
+    for number in range(PROGRAMS):
+        clean = rng.random() >= BUGGY_SHARE
+        output = (problem.correct if clean else problem.incorrect)[number]
+        task_id = f"microcode/{split}/{index:05d}_solution_{number + 1}"
+        yield _record(problem, output, task_id, is_correct=None, clean=clean)
+
+
+def _labelled(split: str, index: int, problem: Problem, rng: Random) -> Iterator[Record]:
+    for label, bodies in (("correct", problem.correct), ("incorrect", problem.incorrect)):
+        for number, output in enumerate(bodies[:PROGRAMS]):
+            task_id = f"microcode/{split}/{index:05d}_{label}_{number + 1}"
+            right = label == "correct"
+            yield _record(problem, output, task_id, is_correct=right, clean=right)

@@ -1,0 +1,103 @@
+"""Families on dictionaries."""
+
+from typing import NamedTuple
+
+from wmtp_jax.data.microcode.family import COMPARISONS, OPERATORS, SIGNS, Family
+from wmtp_jax.data.microcode.inputs import INTEGERS, KEYS, TABLE
+
+
+class Part(NamedTuple):
+    """What is taken from the entries of a dictionary: the expression and the words."""
+
+    words: str
+    name: str
+    code: str
+
+
+FAMILIES = (
+    Family(
+        name="lookup",
+        topic="dictionaries",
+        difficulty="easy",
+        functions=("lookup", "get_value"),
+        arguments={"d": TABLE},
+        parameters={"key": KEYS, "g": OPERATORS, "a": tuple(range(2, 10)), "c": tuple(range(0, 10))},
+        docs=("Return the value of '{key}' in {d} {g.words} {a}, or {c} if it is missing.",),
+        styles=(
+            """
+            if '{key}' in {d}:
+                return {d}['{key}'] {g.code} {a}
+            return {c}
+            """,
+            "return {d}['{key}'] {g.code} {a} if '{key}' in {d} else {c}",
+            """
+            if '{key}' not in {d}:
+                return {c}
+            return {d}['{key}'] {g.code} {a}
+            """,
+        ),
+    ),
+    Family(
+        name="entries_if",
+        topic="dictionaries",
+        difficulty="medium",
+        functions=("{part.name}_{op.name}", "{part.name}_if"),
+        arguments={"d": TABLE},
+        parameters={
+            "part": (Part("sorted keys", "keys", "k"), Part("sorted values", "values", "v")),
+            "op": COMPARISONS,
+            "c": tuple(range(1, 21)),
+        },
+        docs=("Return the {part.words} of {d} where the value is {op.words} {c}.",),
+        styles=(
+            "return sorted({part.code} for k, v in {d}.items() if v {op.code} {c})",
+            """
+            result = []
+            for k, v in {d}.items():
+                if v {op.code} {c}:
+                    result.append({part.code})
+            return sorted(result)
+            """,
+        ),
+    ),
+    Family(
+        name="tally",
+        topic="dictionaries",
+        difficulty="hard",
+        functions=("tally", "tally_{op.name}"),
+        arguments={"nums": INTEGERS},
+        parameters={"op": COMPARISONS, "c": tuple(range(1, 11)), "step": tuple(range(1, 7))},
+        docs=("Map each value in {nums} that is {op.words} {c} to {step} times its count.",),
+        styles=(
+            """
+            result = {{}}
+            for v in {nums}:
+                if v {op.code} {c}:
+                    result[v] = result.get(v, 0) + {step}
+            return result
+            """,
+            "return {{v: {step} * {nums}.count(v) for v in {nums} if v {op.code} {c}}}",
+        ),
+    ),
+    Family(
+        name="update_key",
+        topic="dictionaries",
+        difficulty="medium",
+        functions=("update", "change_key"),
+        arguments={"d": TABLE},
+        parameters={"sign": SIGNS, "a": tuple(range(1, 16)), "key": KEYS},
+        docs=("Set '{key}' in {d} to {a} {sign.words} its old value (0 if missing).",),
+        styles=(
+            """
+            {d}['{key}'] = {a} {sign.code} {d}.get('{key}', 0)
+            return {d}
+            """,
+            """
+            if '{key}' not in {d}:
+                {d}['{key}'] = 0
+            {d}['{key}'] = {a} {sign.code} {d}['{key}']
+            return {d}
+            """,
+        ),
+    ),
+)

@@ -1,0 +1,65 @@
+"""Runs the generator's own programs in this process, with a bound on the number of loop rounds.
+
+Not for programs of a model: those go to `wmtp_jax.evaluation`.
+"""
+
+import ast
+import copy
+from collections.abc import Callable
+from typing import Any
+
+MAX_ROUNDS = 5_000
+_TICK = "_tick"
+
+
+class RoundsExceededError(Exception):
+    """The program ran more loop rounds than any program of a family needs."""
+
+
+class _Guard(ast.NodeTransformer):
+    """Puts a call that counts at the head of every loop."""
+
+    def visit_While(self, node: ast.While) -> ast.AST:
+        self.generic_visit(node)
+        node.body.insert(0, ast.Expr(ast.Call(ast.Name(_TICK, ast.Load()), [], [])))
+        return node
+
+    visit_For = visit_While  # noqa: N815
+
+
+class Program:
+    """A compiled function of the generator.
+
+    Args:
+        source: text of one function definition.
+        entry_point: the function's name.
+    """
+
+    def __init__(self, source: str, entry_point: str):
+        tree = ast.fix_missing_locations(_Guard().visit(ast.parse(source)))
+        self._rounds = 0
+        namespace: dict[str, Any] = {_TICK: self._tick}
+        exec(compile(tree, entry_point, "exec"), namespace)
+        self._function: Callable[..., Any] = namespace[entry_point]
+
+    def _tick(self) -> None:
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            raise RoundsExceededError
+
+    def __call__(self, *args: Any) -> Any:
+        """The result for these arguments, which are left as they are.
+
+        Raises:
+            RoundsExceededError: the loops do not come to an end.
+            Exception: whatever the program raises.
+        """
+        self._rounds = 0
+        return self._function(*copy.deepcopy(args))
+
+    def returns(self, args: tuple[Any, ...], expected: Any) -> bool:
+        """Whether `assert f(*args) == expected` would hold."""
+        try:
+            return bool(self(*args) == expected)
+        except Exception:
+            return False
