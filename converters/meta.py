@@ -56,6 +56,7 @@ def _read_config(record: dict, where: str, shapes: Mapping[str, tuple]) -> tuple
     multiple_of, multiplier = fields.integer("multiple_of"), fields.number("ffn_dim_multiplier")
     w1 = shapes.get("layers.0.feed_forward.w1.weight", ())
     ffn_dim = w1[0] if len(w1) == 2 else None
+    spelled_ffn_dim = fields.integer("ffn_dim")
     tied = fields.flag("tie_embeddings")
     try:
         config = ModelConfig(
@@ -66,7 +67,7 @@ def _read_config(record: dict, where: str, shapes: Mapping[str, tuple]) -> tuple
             vocab_size=vocab_size,
             n_future_tokens=fields.integer("n_future_tokens", 1),
             head_dim=fields.integer("head_dim"),
-            ffn_dim=ffn_dim,
+            ffn_dim=ffn_dim or spelled_ffn_dim,
             multiple_of=multiple_of or 256,
             ffn_dim_multiplier=multiplier,
             norm_eps=fields.number("norm_eps", 1e-5),
@@ -82,14 +83,25 @@ def _read_config(record: dict, where: str, shapes: Mapping[str, tuple]) -> tuple
             f"{where}: the field {min(fields.unread)!r} is unknown, so the model may not be a plain Llama; "
             "remove it if it changes nothing"
         )
-    if ffn_dim is not None and multiple_of is not None:
-        derived = derived_ffn_dim(config.dim, multiple_of, multiplier)
-        if derived != ffn_dim:
-            raise ConverterError(
-                f"{where}: multiple_of {multiple_of} and ffn_dim_multiplier {multiplier} give a feed-forward width of "
-                f"{derived}, but layers.0.feed_forward.w1.weight has {ffn_dim} rows; correct params.json"
-            )
+    if ffn_dim is not None:
+        _check_ffn_dim(where, ffn_dim, spelled_ffn_dim, config.dim, multiple_of, multiplier)
     return config, tied
+
+
+def _check_ffn_dim(where, found, spelled, dim, multiple_of, multiplier) -> None:
+    """The rows of w1 are what params.json spells out, or what Meta's formula gives when it holds multiple_of."""
+    if spelled is not None:
+        expected, reason = spelled, "ffn_dim"
+    elif multiple_of is not None:
+        expected = derived_ffn_dim(dim, multiple_of, multiplier)
+        reason = f"multiple_of {multiple_of} and ffn_dim_multiplier {multiplier}"
+    else:
+        return
+    if expected != found:
+        raise ConverterError(
+            f"{where}: {reason} give a feed-forward width of {expected}, but layers.0.feed_forward.w1.weight has "
+            f"{found} rows; correct params.json"
+        )
 
 
 def _read_scaling(fields: Fields) -> RopeScaling | None:
@@ -133,6 +145,8 @@ def _write_config(config: ModelConfig, base: dict, _dtype: str, equal_output: bo
         record["head_dim"] = config.head_dim
     if config.rope_scaling is not None:
         record |= {"use_scaled_rope": True, "rope_scaling": dataclasses.asdict(config.rope_scaling)}
+    if "ffn_dim" in base:
+        record["ffn_dim"] = config.ffn_dim
     if equal_output or "tie_embeddings" in base:
         record["tie_embeddings"] = config.tie_embeddings
     return record
