@@ -52,7 +52,8 @@ class Checkpoints:
 
     @property
     def last_step(self) -> int | None:
-        """The newest step that is known to be whole on disk: written to its end here, or restored and checked."""
+        """The newest step known to be whole, restored or written to its end; waits for one that is being written."""
+        self._finish_writing()
         return self._written
 
     def save(self, step: int, state: PyTree, data_state: dict, wait: bool = False) -> None:

@@ -15,7 +15,8 @@ from wmtp_jax.training.run_directory import write_text_atomically
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl, each line flushed, so that a killed run loses nothing but the line it was writing.
+    """Appends to metrics.jsonl, each line flushed, so that a killed run loses nothing but the line it was writing. A
+    context manager.
 
     Args:
         path: the file; made when absent.
@@ -32,6 +33,12 @@ class MetricsWriter:
             if kept != content:
                 write_text_atomically(path, kept)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open for the life of the run)
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; NaN and infinities, which JSON does not have, become null."""

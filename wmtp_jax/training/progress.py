@@ -12,7 +12,7 @@ _BAR_WIDTH = 20
 
 
 class Progress:
-    """Prints step, loss per head, tokens/s, share of the matmul peak and time left.
+    """Prints step, loss per head, tokens/s, share of the matmul peak and time left. A context manager.
 
     Args:
         total_steps: of the whole run.
@@ -41,6 +41,12 @@ class Progress:
         self._line = ""
         self._shown_line = ""
         self._shown_at: float | None = None
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
     def update(self, step: int, head_losses: Sequence[float], tokens: int, flops: float = 0.0) -> None:
         """Notes a finished step.

@@ -36,7 +36,7 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        resumed: whether the run was started before.
+        resumed: whether the run had begun before: it left more there than its config.
     """
 
     def __init__(self, path: Path, lock, resumed: bool):
@@ -54,7 +54,8 @@ class RunDirectory:
             config: the resolved config, JSON values in nested mappings.
 
         Raises:
-            TrainingError: another trainer is at work there, it belongs to another config, or it is no run directory.
+            TrainingError: another trainer is at work there, it belongs to another config, or it is no run directory. A
+                run that failed before it did anything (a mistyped path, say) may be started again with another config.
         """
         if run_name in ("", ".", "..") or Path(run_name).name != run_name:
             raise TrainingError(f"run_name is {run_name!r}; expected a plain directory name such as 'baseline-1'")
@@ -120,11 +121,12 @@ def _lock(path: Path):
 def _check_config(path: Path, config: Mapping[str, Any]) -> bool:
     """Whether the directory holds an earlier start of this very run; an error when it holds anything else."""
     recorded_path = path / "config.json"
+    contents = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    begun = sorted(contents - {"lock", "config.json", "environment.json"})
     if not recorded_path.exists():
-        strangers = sorted(entry.name for entry in path.iterdir() if entry.name != "lock" and entry.name[0] != ".")
-        if strangers:
+        if begun:
             raise TrainingError(
-                f"{path} holds {strangers[0]} but no config.json, so it is no run directory; give another --run_name"
+                f"{path} holds {begun[0]} but no config.json, so it is no run directory; give another --run_name"
             )
         return False
     try:
@@ -134,12 +136,12 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> bool:
     given = dict(_fields(json.loads(json.dumps(config))))
     for field in sorted(recorded.keys() | given.keys()):
         old, new = (json.dumps(fields[field]) if field in fields else "absent" for fields in (recorded, given))
-        if old != new and field not in FREE_FIELDS:
+        if old != new and field not in FREE_FIELDS and begun:
             raise TrainingError(
                 f"run directory {path} belongs to another config: {field} is {old} there and {new} here; "
                 "set it back to continue that run, or give another --run_name"
             )
-    return True
+    return bool(begun)
 
 
 def _fields(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

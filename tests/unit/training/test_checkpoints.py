@@ -183,7 +183,7 @@ def test_empty_directory_named_like_a_step(directory, warnings):
     (directory / "30").mkdir()
     with Checkpoints(directory) as checkpoints:
         assert checkpoints.restore_latest(_state(0))[0] == 20
-        checkpoints.save(30, _state(30), {}, wait=True)
+        checkpoints.save(30, _state(30), {})
         assert checkpoints.last_step == 30
     assert any("checkpoint 30 is damaged" in warning for warning in warnings)
 

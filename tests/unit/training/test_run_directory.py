@@ -34,6 +34,7 @@ def test_second_trainer_is_refused_until_the_first_lets_go(tmp_path):
         with pytest.raises(TrainingError, match=rf"in use by process {os.getpid()} on .* since .*--run_name"):
             RunDirectory.create(tmp_path, "a", CONFIG)
         RunDirectory.create(tmp_path, "b", CONFIG).release()
+    (tmp_path / "a" / "metrics.jsonl").touch()
     again = RunDirectory.create(tmp_path, "a", CONFIG)
     assert again.resumed
     assert len(json.loads((again.path / "environment.json").read_text())["starts"]) == 2
@@ -55,7 +56,7 @@ def test_killed_trainer_frees_the_directory(tmp_path):
         RunDirectory.create(tmp_path, "a", {"x": 1})
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert RunDirectory.create(tmp_path, "a", {"x": 1}).resumed
+    RunDirectory.create(tmp_path, "a", {"x": 1})
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,7 @@ def test_killed_trainer_frees_the_directory(tmp_path):
 )
 def test_other_config_is_refused(tmp_path, change, sentence):
     RunDirectory.create(tmp_path, "a", CONFIG).release()
+    (tmp_path / "a" / "metrics.jsonl").touch()
     before = (tmp_path / "a" / "config.json").read_text()
     with pytest.raises(TrainingError, match=sentence):
         RunDirectory.create(tmp_path, "a", CONFIG | change)
@@ -76,8 +78,16 @@ def test_other_config_is_refused(tmp_path, change, sentence):
     RunDirectory.create(tmp_path, "a", CONFIG)  # a refusal keeps no lock
 
 
+def test_run_that_did_nothing_yet_may_get_another_config(tmp_path):
+    """A mistyped path must not cost the run's name."""
+    RunDirectory.create(tmp_path, "a", CONFIG | {"seed": 1}).release()
+    assert not RunDirectory.create(tmp_path, "a", CONFIG).resumed
+    assert json.loads((tmp_path / "a" / "config.json").read_text()) == CONFIG
+
+
 def test_tuples_and_free_fields_do_not_count_as_another_config(tmp_path):
     RunDirectory.create(tmp_path, "a", CONFIG).release()
+    (tmp_path / "a" / "metrics.jsonl").touch()
     free = CONFIG | {"train": {"log_every": 1}, "data": {"buckets": (64, 96)}}
     assert RunDirectory.create(tmp_path, "a", free).resumed
     assert json.loads((tmp_path / "a" / "config.json").read_text())["train"]["log_every"] == 1
@@ -117,6 +127,7 @@ def test_root_that_is_a_file(tmp_path):
 
 def test_broken_config_file(tmp_path):
     RunDirectory.create(tmp_path, "a", CONFIG).release()
+    (tmp_path / "a" / "metrics.jsonl").touch()
     (tmp_path / "a" / "config.json").write_text('{"model":')
     with pytest.raises(TrainingError, match=r"config.json is not readable JSON"):
         RunDirectory.create(tmp_path, "a", CONFIG)
