@@ -1,34 +1,49 @@
-"""Run a program that a model wrote, in a process of its own, and say whether its tests passed."""
+"""Run programs that a model wrote, each in a fresh interpreter in a sandbox, and say whether their tests passed.
 
+Two processes take part. The guest runs the program and nothing else. The judge runs the tests and never a line of the
+program: it asks the guest to call functions and compares plain values itself. So a program that passes has computed the
+expected values: it can neither see them nor touch the comparison, and every other way out is a failure. This holds for
+tests handed over apart from the program. Tests that stand at the end of one source (asserts, or calls of a function
+`check...` or `test...` with asserts) are told from it by syntax, so there a program's own last lines count as tests.
+"""
+
+import atexit
+import contextlib
+import functools
+import importlib.resources
+import marshal
 import os
+import pickle
 import secrets
+import selectors
 import signal
+import socket
 import subprocess
-import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-_BOOTSTRAP = """
-import os, resource, sys
-def run(fd, nonce, memory, seconds):
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    parts = []
-    while part := os.read(fd, 65536):
-        parts.append(part)
-    os.close(fd)
-    code = compile(b"".join(parts), "program", "exec")
-    exec(code, {"__name__": "__main__"})
-    os.write(2, nonce)
-run(int(sys.argv[1]), sys.argv.pop(2).encode(), int(sys.argv[2]), int(sys.argv[3]))
-"""
+from wmtp_jax.evaluation.errors import ExecutionError
+from wmtp_jax.evaluation.sandbox import Walls, probe
+
+OUTPUT_BYTES = 4 << 20
+# How long a sandbox may take to start on a busy machine, and how long a killed one to vanish.
+_START_SECONDS, _LEAVE_SECONDS = 25.0, 5.0
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program and the tests that judge it (Python source that fails by raising)."""
+    """A program and the tests that judge it.
+
+    Attributes:
+        source: the program.
+        tests: Python source that raises where the program is wrong.
+        stdin: what the program reads. With it the source is run whole: a last `check()` in it is no test.
+    """
 
     source: str
     tests: str = ""
@@ -37,42 +52,50 @@ class Program:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a program: `reason` is passed, wrong answer, exception, timeout, memory or exited."""
+    """What became of a program.
+
+    Attributes:
+        passed: the program ran to its end and its tests held.
+        reason: "passed", or "wrong answer", "exception", "timeout", "memory", "no code" (not Python, or nothing),
+            "output" (too much of it), "exited" (left, or was killed, before the end), "broken tests".
+        stdout: what the program printed, at most OUTPUT_BYTES.
+        detail: the exception, in one line of ASCII.
+        status: the process's exit status where it ended by itself, else None.
+    """
 
     passed: bool
     reason: str
     stdout: str
+    detail: str = ""
+    status: int | None = None
 
 
-def run_program(source: str, *, timeout_s: float, memory_bytes: int, stdin: str = "", tests: str = "") -> Verdict:
-    """Run one program, then its tests, in a fresh interpreter."""
-    nonce = secrets.token_hex(16)
-    read, write = os.pipe()
-    arguments = [str(read), nonce, str(memory_bytes), str(int(timeout_s) + 1)]
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-B", "-c", _BOOTSTRAP, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={},
-        pass_fds=[read],
-        start_new_session=True,
-    )
-    os.close(read)
-    with os.fdopen(write, "wb") as channel:
-        channel.write((source + "\n" + tests).encode(errors="backslashreplace"))
-    try:
-        out, error = process.communicate(stdin.encode(errors="backslashreplace"), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, error = process.communicate()
-        return Verdict(False, "timeout", out.decode(errors="replace"))
-    text = out.decode(errors="replace")
-    if process.returncode == 0 and error.endswith(nonce.encode()):
-        return Verdict(True, "passed", text)
-    last = error.decode(errors="replace").strip().rpartition("\n")[2]
-    kind = {"AssertionError": "wrong answer", "MemoryError": "memory"}.get(last.partition(":")[0], "exception")
-    return Verdict(False, kind if process.returncode == 1 else "exited", text)
+def run_program(
+    source: str,
+    *,
+    timeout_s: float,
+    memory_bytes: int,
+    stdin: str = "",
+    tests: str = "",
+    sandbox: str = "bwrap",
+) -> Verdict:
+    """Runs one program and its tests.
+
+    Args:
+        source: the program; may end with its own tests.
+        timeout_s: wall-clock seconds from its first line on.
+        memory_bytes: of address space, the interpreter's own (about 20 MB) included.
+        stdin: what it reads.
+        tests: Python source that raises where the program is wrong; may use the program's names.
+        sandbox: "bwrap"; or "none": a process of its own with resource limits, which holds back no malice.
+
+    Returns:
+        The verdict. Anything that the program does leads to one.
+
+    Raises:
+        ExecutionError: there is no sandbox on this machine, or it does not hold.
+    """
+    return _court(sandbox).try_program(Program(source, tests, stdin), timeout_s, memory_bytes)
 
 
 def check_programs(
@@ -82,22 +105,271 @@ def check_programs(
     memory_bytes: int,
     workers: int,
     sandbox: str = "bwrap",
-    progress: Callable[[int, int], None] | None = None,
+    on_verdict: Callable[[int, Verdict], None] | None = None,
 ) -> list[Verdict]:
-    """Run programs side by side; verdicts in the order of the programs."""
-    done = 0
+    """Runs programs side by side, as `run_program` does.
 
-    def check(program: Program | str) -> Verdict:
-        nonlocal done
+    Args:
+        programs: sources, or programs with tests.
+        timeout_s: wall-clock seconds per program.
+        memory_bytes: address space per program.
+        workers: programs that run at the same time.
+        sandbox: "bwrap" or "none".
+        on_verdict: called with (index, verdict) as each program ends, one at a time, in the order of the ends.
+
+    Returns:
+        The verdicts, in the order of the programs.
+    """
+    if workers < 1:
+        raise ExecutionError(f"programs need at least one worker, not {workers}.")
+    court = _court(sandbox)
+    lock = threading.Lock()
+
+    def check(index: int) -> Verdict:
+        program = programs[index]
         program = Program(program) if isinstance(program, str) else program
-        verdict = run_program(
-            program.source, tests=program.tests, stdin=program.stdin, timeout_s=timeout_s, memory_bytes=memory_bytes
-        )
-        done += 1
-        if progress:
-            progress(done, len(programs))
+        verdict = court.try_program(program, timeout_s, memory_bytes)
+        if on_verdict:
+            with lock:
+                on_verdict(index, verdict)
         return verdict
 
-    with ThreadPoolExecutor(workers) as pool:
-        verdicts = list(pool.map(check, programs))
-    return verdicts
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="program")
+    try:
+        return list(pool.map(check, range(len(programs))))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@functools.cache
+def _court(sandbox: str) -> "Court":
+    """One judge per process and kind of sandbox; the sandbox is probed before anything else runs in it."""
+    court = Court(sandbox)
+    if sandbox != "none":
+        try:
+            probe(lambda source: court.try_program(Program(source), 20.0, 512 << 20).stdout)
+        except ExecutionError:
+            court.close()
+            raise
+    return court
+
+
+class Court:
+    """Holds the judge's process and starts a guest for every program."""
+
+    def __init__(self, sandbox: str):
+        self.walls = Walls(sandbox)
+        self.code = {name: _compiled(name) for name in ("guest", "judge")}
+        self.lock = threading.Lock()
+        self.judge = self.control = None
+        atexit.register(self.close)
+
+    def try_program(self, program: Program, timeout_s: float, memory_bytes: int) -> Verdict:
+        """The verdict on one program; safe to call from several threads."""
+        if not program.source.strip():
+            return Verdict(False, "no code", "", "empty program")
+        for attempt in range(_ATTEMPTS):
+            time.sleep(attempt)
+            with contextlib.suppress(BlockingIOError):
+                verdict = self._attempt(program, timeout_s, memory_bytes)
+                if verdict.reason != "not started":
+                    return verdict
+        raise ExecutionError(
+            f"a sandbox could not be started in {_ATTEMPTS} attempts; the machine may be out of memory or processes, "
+            "so use fewer workers."
+        )
+
+    def _attempt(self, program: Program, timeout_s: float, memory_bytes: int) -> Verdict:
+        nonce = secrets.token_hex(16)
+        job = {
+            "source": program.source,
+            "tests": program.tests,
+            "whole": bool(program.stdin),
+            "timeout_s": timeout_s,
+            "memory_bytes": memory_bytes,
+            "nonce": nonce,
+        }
+        with contextlib.ExitStack() as stack:
+            line, judge_line = _socket_pair(stack)
+            judge_end, guest_end = _socket_pair(stack)
+            scratch = None if self.walls.bwrap else stack.enter_context(_scratch())
+            stdin = stack.enter_context(_input(program.stdin))
+            guest = self.walls.start(
+                self.code["guest"],
+                guest_end.fileno(),
+                allow_fork=False,
+                tied=True,
+                cwd=scratch,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                guest_end.close()
+                self._appoint(judge_end, judge_line)
+                judge_end.close()
+                judge_line.close()
+                line.settimeout(_START_SECONDS)
+                with contextlib.suppress(OSError):
+                    line.sendall(pickle.dumps(job))
+                out = _Output(guest.stdout)
+                said = _listen(line, out, time.monotonic() + _START_SECONDS + timeout_s)
+            except BaseException:
+                _kill(guest)
+                guest.stdout.close()
+                raise
+            return _conclude(said, nonce, guest, out)
+
+    def _appoint(self, channel: socket.socket, line: socket.socket) -> None:
+        """Hands both descriptors to the judge; starts it first, or anew when it is gone."""
+        with self.lock:
+            for attempt in range(_ATTEMPTS):
+                if self.control is None:
+                    self._start_judge()
+                try:
+                    socket.send_fds(self.control, [b"."], [channel.fileno(), line.fileno()])
+                    return
+                except OSError as error:
+                    self._stop_judge()
+                    if attempt == _ATTEMPTS - 1:
+                        raise ExecutionError(f"the process that runs the tests does not start: {error}.") from error
+
+    def _start_judge(self) -> None:
+        self.control, theirs = socket.socketpair()
+        with theirs:
+            # Not tied to this thread, which may end before the process does: the judge leaves when its socket closes.
+            self.judge = self.walls.start(
+                self.code["judge"],
+                theirs.fileno(),
+                allow_fork=True,
+                tied=False,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+    def _stop_judge(self) -> None:
+        self.control.close()
+        _kill(self.judge)
+        self.judge = self.control = None
+
+    def close(self) -> None:
+        """Ends the judge."""
+        with self.lock:
+            if self.judge is not None:
+                self._stop_judge()
+
+
+class _Output:
+    """What a program prints, up to the cap."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.parts = []
+        self.size = 0
+        self.open = True
+        os.set_blocking(stream.fileno(), False)
+
+    def read(self) -> None:
+        part = self.stream.read(1 << 16)
+        if part == b"":
+            self.open = False
+        elif part is not None:
+            self.parts.append(part)
+            self.size += len(part)
+
+    @property
+    def full(self) -> bool:
+        return self.size > OUTPUT_BYTES
+
+    @property
+    def text(self) -> str:
+        return b"".join(self.parts)[:OUTPUT_BYTES].decode(errors="replace")
+
+
+def _listen(line: socket.socket, out: _Output, deadline: float) -> list[str]:
+    """Reads output until the judge has spoken: [nonce, reason, detail], or [] when it does not speak in time."""
+    said = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(line, selectors.EVENT_READ)
+        selector.register(out.stream, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                if key.fileobj is line:
+                    part = _received(line)
+                    said += part
+                    if not part or said.count(b"\n") == 3:
+                        return said.decode("ascii", "replace").splitlines() if part else []
+                else:
+                    out.read()
+                    if out.full:
+                        return ["", "output", f"more than {OUTPUT_BYTES} bytes"]
+                    if not out.open:
+                        selector.unregister(out.stream)
+    return ["", "timeout", ""]
+
+
+def _received(line: socket.socket) -> bytes:
+    try:
+        return line.recv(4096)
+    except OSError:
+        return b""
+
+
+def _conclude(said: list[str], nonce: str, guest: subprocess.Popen, out: _Output) -> Verdict:
+    """Waits for a guest that is leaving, kills it otherwise, and puts the verdict together."""
+    claimed, reason, detail = said if len(said) == 3 else ("", "not started", "")
+    status = None
+    if reason in ("finished", "exited"):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = guest.wait(_LEAVE_SECONDS)
+    if reason == "finished":
+        reason = "passed" if status == 0 else "exited"
+    _kill(guest)
+    until = time.monotonic() + _LEAVE_SECONDS
+    with selectors.DefaultSelector() as selector:
+        if out.open:
+            selector.register(out.stream, selectors.EVENT_READ)
+        while out.open and not out.full and (left := until - time.monotonic()) > 0:
+            selector.select(left)
+            out.read()
+    guest.stdout.close()
+    return Verdict(reason == "passed" and secrets.compare_digest(claimed, nonce), reason, out.text, detail, status)
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """Ends a process with its whole group; under bubblewrap everything inside goes with it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _socket_pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+    first, second = socket.socketpair()
+    return stack.enter_context(first), stack.enter_context(second)
+
+
+def _scratch():
+    return tempfile.TemporaryDirectory(prefix="program-", ignore_cleanup_errors=True)
+
+
+@contextlib.contextmanager
+def _input(text: str):
+    """A read-only file with what the program reads: no writer that could block."""
+    if not text:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode(errors="replace"))
+        file.seek(0)
+        yield file
+
+
+def _compiled(name: str) -> int:
+    """A read-only descriptor of a nameless file with one of the two processes' compiled code."""
+    path = importlib.resources.files("wmtp_jax.evaluation") / f"{name}.py"
+    code = marshal.dumps(compile(path.read_text("utf-8"), f"{name}.py", "exec", optimize=2))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(code)
+        file.flush()
+        return os.open(file.name, os.O_RDONLY)

@@ -87,6 +87,13 @@ def try_problems(
     def ended(place: int, tokens: list[int], heads: list[int]) -> bool:
         return stops[place].search(tokenizer.decode_continuation(prompts[place], tokens)) is not None
 
+    judged = 0
+
+    def count() -> None:
+        nonlocal judged
+        judged += 1
+        progress(judged, len(asked))
+
     results = generate(
         params,
         config,
@@ -109,7 +116,7 @@ def try_problems(
         memory_bytes=memory_bytes,
         workers=workers or os.cpu_count() or 1,
         sandbox=sandbox,
-        progress=progress,
+        on_verdict=(lambda index, verdict: count()) if progress else None,
     )
     samples = [
         {
