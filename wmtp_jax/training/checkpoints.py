@@ -171,10 +171,10 @@ class Checkpoints:
             yield
         except Exception as error:  # orbax lets through whatever the file system's driver raised
             step, self._started = self._started, None
-            good = "none is" if self._written is None else f"{self._directory / str(self._written)} is"
+            last = "none" if self._written is None else str(self._directory / str(self._written))
             raise TrainingError(
                 f"checkpoint {self._directory / str(step)} could not be written ({_first_line(error)}); "
-                f"make room or repair the disk and start the same command again (last good checkpoint: {good} whole)"
+                f"make room or repair the disk and start the same command again; the last whole checkpoint is {last}"
             ) from error
 
 
@@ -236,4 +236,6 @@ def _check_same_tree(recorded: dict, target: PyTree, checkpoint: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    """What happened, then why: tensorstore puts the reason last, behind long paths."""
+    line = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return line if len(line) <= 200 else f"{line[:60]} … {line[-130:]}"

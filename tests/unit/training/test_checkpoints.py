@@ -223,10 +223,12 @@ def test_failed_write_names_the_last_good_checkpoint(directory, monkeypatch):
     checkpoints.restore_latest(_state(0))
 
     def disk_full(*_, **__):
-        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\nand more")
+        raise ValueError(f"RESOURCE_EXHAUSTED: {'a/long/path/' * 30}: No space left on device\nand more")
 
     monkeypatch.setattr(checkpoints._manager, "save", disk_full)
-    with pytest.raises(TrainingError, match=r"30 could not be written \(.*No space left on device\).*/20 is whole"):
+    with pytest.raises(
+        TrainingError, match=r"30 could not be written \(.*No space left on device\).*last whole checkpoint is .*/20$"
+    ):
         checkpoints.save(30, _state(30), {})
     checkpoints.close()
 
