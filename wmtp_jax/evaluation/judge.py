@@ -44,7 +44,7 @@ _VALUES = {
     "datetime.time": datetime.time,
     "datetime.timedelta": datetime.timedelta,
 }
-# A stream can call these (pickle's REDUCE). None makes a thing that compares in its own way, so `type` is not among them.
+# A stream can call these (pickle's REDUCE): none makes a thing that compares in its own way, as `type` would.
 _TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)}
 _TYPES |= {"NoneType": type(None), "range": range}
 _REPLIES = {("ready", 1), ("ok", 3), ("raise", 4), ("callback", 4)}
