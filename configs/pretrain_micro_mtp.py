@@ -30,6 +30,6 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 3e-3
     config.optimizer.warmup_steps = 100
     config.train.batch_size = 16
-    config.train.steps = 2500
-    config.train.checkpoint_every = 250
+    config.train.steps = 2400
+    config.train.checkpoint_every = 400
     return config

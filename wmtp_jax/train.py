@@ -5,12 +5,12 @@ config -> assets -> batches -> step -> checkpoint -> evaluation, in this order, 
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import optax
 
 import converters
 from wmtp_jax.data import TrainingBatches, make_batches
@@ -44,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues this run", file=sys.stderr)
+        return 130
 
 
 def run(command: CommandLine) -> int:
@@ -51,10 +54,9 @@ def run(command: CommandLine) -> int:
     config = command.config
     with RunDirectory.create(command.workdir, config.run_name, config.to_dict()) as directory:
         assets = load_assets(config)
-        tracker = None
+        tracker, status = None, "FAILED"
         if config.mlflow:
             tracker = Tracker(command.workdir, directory.path, config.run_name, config.to_dict())
-        status = "FAILED"
         try:
             finished = _train_and_report(config, directory.path, assets, tracker)
             status = "FINISHED" if finished else "KILLED"
@@ -67,6 +69,7 @@ def run(command: CommandLine) -> int:
 def _train_and_report(
     config: ml_collections.ConfigDict, directory: Path, assets: Assets, tracker: Tracker | None
 ) -> bool:
+    """Whether the run came to its end; False when it was asked to stop and saved its state."""
     model = MTPTransformer(
         assets.model_config,
         dtype=jnp.dtype(config.model.dtype),
@@ -78,7 +81,17 @@ def _train_and_report(
         f"{config.run_name}: {n_parameters(assets.params):,} parameters, {assets.model_config.n_future_tokens} heads; "
         f"train: {assets.train.counts}; run directory: {directory}"
     )
-    before = _once(directory / "before.json", lambda: validate_model(model, assets.params, assets, config, print))
+
+    def validated(name: str, step: int, params: dict) -> dict[str, float]:
+        """Measured once: a run that continues has no start to measure any more."""
+        path = directory / f"{name}.json"
+        if not path.exists():
+            measures = validate_model(model, params, assets, config, print)
+            _log(directory, tracker, step, {f"valid/{name}": value for name, value in measures.items()})
+            write_text_atomically(path, json.dumps(measures, indent=2) + "\n")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    before = validated("before", 0, assets.params)
     batches = make_batches(
         assets.train,
         batch_size=config.train.batch_size,
@@ -101,15 +114,15 @@ def _train_and_report(
         print("stopped as asked; the same command continues this run")
         return False
 
-    after = validate_model(model, state.params, assets, config, print)
+    after = validated("after", config.train.steps, state.params)
     export = directory / "export"
     if not export.exists():
-        converters.save_meta(export, assets.model_config, state.params, tokenizer=assets.tokenizer.path)
+        converters.save_meta(export, assets.model_config, state.params, source=assets.tokenizer.path.parent)
     rows = closing_rows(before, after)
     page = write_report(directory, rows, export)
     if tracker:
-        tracker.log(config.train.steps, {f"valid/{name}": value for name, value in after.items()})
-        tracker.log_file(page)
+        for path in (page, directory / "loss.png", directory / "config.json", directory / "environment.json"):
+            tracker.log_file(path)
     print(f"\n{closing_table(rows)}\n\nmodel:  {export}  (Meta layout)\nreport: {page}")
     return True
 
@@ -118,82 +131,69 @@ def _fit(
     config: ml_collections.ConfigDict,
     directory: Path,
     model: MTPTransformer,
-    optimizer,
+    optimizer: optax.GradientTransformation,
     state: TrainState,
     batches: TrainingBatches,
     checkpoints: Checkpoints,
     tracker: Tracker | None,
 ) -> TrainState:
     """Feeds, logs and saves; all arithmetic is in the step. Metrics of a step are read while the next one runs."""
-    n_heads = model.config.n_future_tokens
-    head_weights = jnp.asarray(config.loss.head_weights or [1 / n_heads] * n_heads, jnp.float32)
+    n_heads, n_steps, first = model.config.n_future_tokens, config.train.steps, int(state.step) + 1
     train_step = jax.jit(
         make_train_step(
             model,
             optimizer,
-            head_weights,
+            jnp.asarray(config.loss.head_weights or [1 / n_heads] * n_heads, jnp.float32),
             accumulation=config.train.accumulation,
             chunk_length=config.loss.chunk_length,
         ),
         donate_argnums=0,
     )
-    rate = learning_rate(config.optimizer, config.train.steps)
-    first = int(state.step)
-    metrics_file = MetricsWriter(directory / "metrics.jsonl", next_step=first + 1)
-    progress = Progress(config.train.steps, measured_matmul_peak(jnp.dtype(config.model.dtype)))
+    rate = learning_rate(config.optimizer, n_steps)
+    metrics_file = MetricsWriter(directory / "metrics.jsonl", next_step=first)
+    progress = Progress(n_steps, measured_matmul_peak(jnp.dtype(config.model.dtype)))
 
     def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
         metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        progress.update(
-            step,
-            [metrics[f"loss_head_{k + 1}"] for k in range(n_heads)],
-            tokens=shape[0] * shape[1],
-            flops=step_flops(model.config, *shape),
-        )
-        if step % config.train.log_every == 0 or step in (1, config.train.steps):
+        losses = [metrics[f"loss_head_{k + 1}"] for k in range(n_heads)]
+        progress.update(step, losses, tokens=shape[0] * shape[1], flops=step_flops(model.config, *shape))
+        if step % config.train.log_every == 0 or step in (1, n_steps):
             metrics["learning_rate"] = float(rate(step - 1))
             metrics_file.write(step, metrics)
             if tracker:
                 tracker.log(step, metrics)
         if metrics["skipped_in_row"] >= config.train.max_skipped:
+            good = checkpoints.last_step
             raise TrainingError(
-                f"loss or gradient was not finite for {config.train.max_skipped} steps up to step {step}; "
-                f"the last good checkpoint is {_last_good(directory, checkpoints)}: lower the learning rate or look at "
-                "the data, and start under another --run_name"
+                f"loss or gradient was not finite for {config.train.max_skipped} steps in a row, up to step {step}; "
+                f"the last good checkpoint is {'none' if good is None else directory / 'checkpoints' / str(good)}: "
+                "lower config.optimizer.learning_rate or look at the data, and start under another --run_name"
             )
 
-    with Interruption() as interruption:
-        pending: Callable[[], None] | None = None
-        for step in range(first + 1, config.train.steps + 1):
+    with metrics_file, progress, Interruption() as interruption:
+        running = None
+        for step in range(first, n_steps + 1):
             batch = next(batches)
             state, metrics = train_step(state, {name: batch[name] for name in ("tokens", "segment_ids", "target_mask")})
-            if pending:
-                pending()
-            pending = lambda step=step, shape=batch["tokens"].shape, metrics=metrics: report(step, shape, metrics)
-            last = interruption.requested or step == config.train.steps
+            if running:
+                report(*running)
+            running = step, batch["tokens"].shape, metrics
+            last = interruption.requested or step == n_steps
             if last or step % config.train.checkpoint_every == 0:
-                pending()
-                pending = None
-                if int(state.skipped_in_row) == 0:
-                    checkpoints.save(step, state, batches.get_state(), wait=last)
+                report(*running)
+                running = None
+                checkpoints.save(step, state, batches.get_state(), wait=last)
                 progress.restart_clock()
             if last:
                 break
-    metrics_file.close()
-    progress.close()
     return state
 
 
-def _last_good(directory: Path, checkpoints: Checkpoints) -> str:
-    step = checkpoints.last_step
-    return "none" if step is None else str(directory / "checkpoints" / str(step))
-
-
-def _once(path: Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Measures and remembers; a run that continues has no start to measure any more."""
-    if not path.exists():
-        write_text_atomically(path, json.dumps(measure(), indent=2) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))
+def _log(directory: Path, tracker: Tracker | None, step: int, metrics: dict[str, float]) -> None:
+    with MetricsWriter(directory / "metrics.jsonl", next_step=step + 1) as metrics_file:
+        metrics_file.write(step, metrics)
+    if tracker:
+        tracker.log(step, metrics)
 
 
 if __name__ == "__main__":
