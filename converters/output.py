@@ -243,6 +243,9 @@ def check_destination(directory: Path) -> None:
     """Raises ConverterError unless the directory is free to become an output."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConverterError(f"{directory}: exists already; give a directory that does not exist or is empty")
+    above = next(path for path in directory.absolute().parents if path.exists())
+    if not above.is_dir():
+        raise ConverterError(f"{directory}: cannot be made, because {above} is not a directory; give another place")
 
 
 def digest_of(tensor: StoredTensor) -> str:
