@@ -66,7 +66,7 @@ FAMILIES = (
         difficulty="hard",
         functions=("tally", "tally_{op.name}"),
         arguments={"nums": INTEGERS},
-        parameters={"op": COMPARISONS, "c": tuple(range(1, 11)), "step": tuple(range(1, 7))},
+        parameters={"op": COMPARISONS, "c": tuple(range(1, 11)), "step": tuple(range(2, 8))},
         docs=("Map each value in {nums} that is {op.words} {c} to {step} times its count.",),
         styles=(
             """

@@ -33,10 +33,14 @@ class Program:
     Args:
         source: text of one function definition.
         entry_point: the function's name.
+
+    Attributes:
+        endless: whether a call was stopped by the bound.
     """
 
     def __init__(self, source: str, entry_point: str):
         tree = ast.fix_missing_locations(_Guard().visit(ast.parse(source)))
+        self.endless = False
         self._rounds = 0
         namespace: dict[str, Any] = {_TICK: self._tick}
         exec(compile(tree, entry_point, "exec"), namespace)
@@ -45,6 +49,7 @@ class Program:
     def _tick(self) -> None:
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
+            self.endless = True
             raise RoundsExceededError
 
     def __call__(self, *args: Any) -> Any:

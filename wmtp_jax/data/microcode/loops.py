@@ -204,7 +204,7 @@ FAMILIES = (
         difficulty="hard",
         functions=("look_back", "differences"),
         arguments={"nums": LONG_LIST},
-        parameters={"a": tuple(range(2, 16)), "sign": SIGNS, "k": tuple(range(1, 7))},
+        parameters={"a": tuple(range(2, 16)), "sign": SIGNS, "k": tuple(range(2, 7))},
         docs=("For each value of {nums} return {a} times it {sign.words} the value {k} places before.",),
         styles=(
             "return [{a} * {nums}[i] {sign.code} {nums}[i - {k}] for i in range({k}, len({nums}))]",

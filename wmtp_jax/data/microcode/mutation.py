@@ -24,8 +24,9 @@ def siblings(family: Family, values: Values, rng: Random) -> Iterator[Values]:
     of the programs of problems.
     """
     names = list(family.parameters)
+    weights = [1 if isinstance(value, int) else 2 for value in values.values()]
     while True:
-        name = rng.choice(names)
+        [name] = rng.choices(names, weights)
         domain = family.parameters[name]
         other = dict(values)
         if isinstance(values[name], int) and rng.randrange(2):

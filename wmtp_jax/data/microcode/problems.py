@@ -15,6 +15,7 @@ MIN_TESTS = 12
 MAX_TESTS = 18
 MAX_INTEGER = 10**9
 N_CANDIDATES = 24
+EXAMPLE_CHARACTERS = 44
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def build(family: Family, values: Values, rng: Random) -> Problem:
         for args, expected in cases:
             if not program.returns(args, expected):
                 raise ValueError(f"{family.name}: style {style} of {values} fails on {args}, expected {expected!r}")
-    incorrect = [body for body, rival in rivals.items() if not all(rival.returns(*case) for case in cases)]
+    failing = {body: rival for body, rival in rivals.items() if not all([rival.returns(*case) for case in cases])}
+    incorrect = [body for body, rival in failing.items() if not rival.endless]  # a check of them must not take for ever
 
     sentence = family.fill(rng.choice(family.docs), values, names)
     args, expected = _example(cases, n_edges)
@@ -140,6 +142,13 @@ def _choose_cases(
     return cases
 
 
+def _tediousness(case: tuple[tuple[Any, ...], Any]) -> tuple[bool, bool, bool, int]:
+    """Small for an example that is short and whose result shows something."""
+    args, expected = case
+    length = len(repr(case))
+    return length > EXAMPLE_CHARACTERS, not expected, expected == args[0], length
+
+
 def _example(cases: list[tuple[tuple[Any, ...], Any]], n_edges: int) -> tuple[tuple[Any, ...], Any]:
-    """The shortest of the regular cases, preferably with a result that shows something."""
-    return min(cases[n_edges:], key=lambda case: (not case[1], case[1] == case[0][0], len(repr(case))))
+    """The best example among the regular cases."""
+    return min(cases[n_edges:], key=_tediousness)
