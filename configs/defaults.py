@@ -14,9 +14,7 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.model = ConfigDict()
-    config.model.path = (
-        "storage/models_v2/micro-mtp"  # or "" for a fresh one
-    )
+    config.model.path = "storage/models_v2/micro-mtp"  # or "" for a fresh one
     config.model.tokenizer = ""  # "" takes the one beside the model
     config.model.architecture = ConfigDict()  # fields of ModelConfig, for a fresh model
     config.model.dtype = "float32"  # of the computation; masters are float32
@@ -62,6 +60,10 @@ def get_config() -> ConfigDict:
     config.evaluation.max_new_tokens = 96
     config.evaluation.timeout_s = 5.0
     config.evaluation.sandbox = "bwrap"  # bwrap, none
+
+    config.export = ConfigDict()
+    config.export.layout = "meta"  # meta, hf (keeps the next-token head alone)
+    config.export.dtype = "float32"  # float32, float16, bfloat16
 
     config.mlflow = True  # mirror the run to MLflow where it is installed
     return config

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-import converters
 from wmtp_jax.data import TrainingBatches, make_batches
 from wmtp_jax.errors import UserError
 from wmtp_jax.model import MTPTransformer
@@ -21,6 +20,7 @@ from wmtp_jax.training.assets import Assets, load_assets, n_parameters
 from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.config import CommandLine, parse
 from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.training.export import export_model
 from wmtp_jax.training.interruption import Interruption
 from wmtp_jax.training.metrics import MetricsWriter
 from wmtp_jax.training.optimizer import learning_rate, make_optimizer
@@ -116,14 +116,13 @@ def _train_and_report(
 
     after = validated("after", config.train.steps, state.params)
     export = directory / "export"
-    if not export.exists():
-        converters.save_meta(export, assets.model_config, state.params, source=assets.tokenizer.path.parent)
+    export_model(export, config, assets.model_config, state.params, assets, after)
     rows = closing_rows(before, after)
     page = write_report(directory, rows, export)
     if tracker:
         for path in (page, directory / "loss.png", directory / "config.json", directory / "environment.json"):
             tracker.log_file(path)
-    print(f"\n{closing_table(rows)}\n\nmodel:  {export}  (Meta layout)\nreport: {page}")
+    print(f"\n{closing_table(rows)}\n\nmodel:  {export}\nreport: {page}")
     return True
 
 

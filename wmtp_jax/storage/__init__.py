@@ -1,5 +1,6 @@
-"""Where models and data sets lie."""
+"""Where models and data sets lie, and how they are sealed."""
 
 from wmtp_jax.storage.paths import resolve
+from wmtp_jax.storage.seal import is_sealed, seal
 
-__all__ = ["resolve"]
+__all__ = ["is_sealed", "resolve", "seal"]

@@ -43,9 +43,7 @@ def parse(argv: Sequence[str]) -> CommandLine:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/baseline.py:micro.", flag_values=values)
     flags.DEFINE_string("workdir", "runs", "Directory that holds the runs.", flag_values=values)
-    flags.DEFINE_string(
-        "run_name", None, "Name of the run; the config says by default.", flag_values=values
-    )
+    flags.DEFINE_string("run_name", None, "Name of the run; the config says by default.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the resolved config and stop.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
     _check_config_file(argv)
@@ -124,6 +122,8 @@ _RULES = {
     "evaluation.max_new_tokens": _at_least_1,
     "evaluation.timeout_s": _positive,
     "evaluation.sandbox": _one_of(("bwrap", "none")),
+    "export.layout": _one_of(("meta", "hf")),
+    "export.dtype": _one_of(("float32", "float16", "bfloat16")),
 }
 
 
@@ -197,9 +197,7 @@ def _check_config_file(argv: Sequence[str]) -> None:
             continue
         path, _, preset = value.partition(":")
         if not path.endswith(".py") or not Path(path).is_file():
-            raise ConfigError(
-                f"config file {path!r} does not exist; expected a .py file such as configs/baseline.py"
-            )
+            raise ConfigError(f"config file {path!r} does not exist; expected a .py file such as configs/baseline.py")
         spec = importlib.util.spec_from_file_location("experiment", path)
         module = importlib.util.module_from_spec(spec)
         try:
