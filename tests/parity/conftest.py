@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 
 from wmtp_jax.losses import coefficients, head_targets, linear_cross_entropy, target_weights, valid_targets
-from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
+from wmtp_jax.model import ModelConfig, MTPTransformer, param_shapes
 
 S = 700
 
 
 def random_params(config: ModelConfig, seed: int = 0) -> dict:
-    """Fresh parameters with sharper attention and norm scales away from 1, so that every leaf matters."""
+    """Random parameters with sharp attention and norm scales away from 1, so that every leaf matters."""
     rng = np.random.default_rng(seed)
 
-    def roughened(path, x):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name.endswith("scale"):
-            return jnp.asarray(rng.uniform(0.5, 1.5, x.shape), jnp.float32)
-        return 2.0 * x if name.endswith("wq") else x
+    def draw(path, leaf):
+        name = path[-1].key
+        if name == "scale":
+            return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), jnp.float32)
+        fan_in = {"w2": config.ffn_dim, "wo": config.n_heads * config.head_dim, "wq": config.dim / 4}
+        return jnp.asarray(rng.normal(0.0, fan_in.get(name, config.dim) ** -0.5, leaf.shape), jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(roughened, init_params(config, seed))
+    return jax.tree_util.tree_map_with_path(draw, param_shapes(config))
 
 
 class Batch:
@@ -43,7 +44,7 @@ class Case:
     """One architecture: parameters, batch, and our logits, loss and gradients."""
 
     def __init__(self, **architecture):
-        odd = {"dim": 37, "n_heads": 6, "head_dim": 6, "ffn_dim": 95, "vocab_size": 131}
+        odd = {"dim": 45, "n_heads": 9, "head_dim": 6, "ffn_dim": 95, "vocab_size": 131}
         self.config = ModelConfig(**{**odd, **architecture})
         self.params = random_params(self.config)
         self.batch = Batch(self.config.vocab_size)
@@ -86,7 +87,7 @@ class Case:
 
 CASES = {
     f"{attention}-{embeddings}-N{N}": {
-        "n_kv_heads": {"GQA": 2, "MHA": 6}[attention],
+        "n_kv_heads": {"GQA": 3, "MHA": 9}[attention],
         "tie_embeddings": embeddings == "tied",
         "n_future_tokens": N,
         "n_layers": N + 2,

@@ -73,7 +73,7 @@ def test_nll_of_every_head_and_token(case):
 
 def test_llama3_rope_scaling_beyond_the_original_length(new_case):
     scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=128)
-    scaled = new_case(n_layers=4, n_future_tokens=2, n_kv_heads=2, head_dim=10, rope_scaling=scaling)
+    scaled = new_case(n_layers=4, n_future_tokens=2, n_kv_heads=3, head_dim=10, rope_scaling=scaling)
     expected = torch_logits(scaled).detach().numpy()
     assert np.abs(scaled.logits() - expected).max() <= 1e-4
     plain = dataclasses.replace(scaled.config, rope_scaling=None)
@@ -84,7 +84,7 @@ def test_llama3_rope_scaling_beyond_the_original_length(new_case):
 
 def test_last_layer_is_the_first_head_and_no_trunk(new_case):
     """A public re-implementation runs layers.{last} as trunk too; heads 2..N then see another input."""
-    case = new_case(n_layers=6, n_future_tokens=4, n_kv_heads=2)
+    case = new_case(n_layers=6, n_future_tokens=4, n_kv_heads=3)
     model = torch_model(case)
     segment_ids = torch.as_tensor(case.batch.segment_ids)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_last_layer_is_the_first_head_and_no_trunk(new_case):
 
 
 def test_cached_decoding_of_the_reference_equals_its_training_forward(new_case):
-    case = new_case(n_layers=4, n_future_tokens=2, n_kv_heads=2)
+    case = new_case(n_layers=4, n_future_tokens=2, n_kv_heads=3)
     model, tokens = torch_model(case), torch.as_tensor(case.batch.tokens[:, :60])
     expected = model(tokens, return_all_heads=True).detach()
     pieces = [model(tokens[:, a:b], a, return_all_heads=True) for a, b in ((0, 33), (33, 34), (34, 60))]

@@ -19,7 +19,7 @@ class LLaMA:
 
     @classmethod
     def build(cls, directory: str | Path) -> "LLaMA":
-        """Reads a Meta directory: params.json, tokenizer.model, consolidated.pth or one .safetensors file."""
+        """Reads a Meta directory: params.json, tokenizer.model, consolidated.pth or .safetensors files."""
         directory = Path(directory)
         tokenizer = Tokenizer(directory / "tokenizer.model")
         state = _read_state(directory)
@@ -83,8 +83,7 @@ def _read_state(directory: Path) -> dict[str, Tensor]:
         return torch.load(pickled, map_location="cpu", weights_only=True)
     from safetensors.torch import load_file
 
-    (path,) = directory.glob("*.safetensors")
-    return load_file(path)
+    return {name: x for path in sorted(directory.glob("*.safetensors")) for name, x in load_file(path).items()}
 
 
 def _choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> list[int]:

@@ -58,8 +58,11 @@ class ModelArgs:
 
     @classmethod
     def from_json(cls, path: str | Path) -> "ModelArgs":
-        """Reads a params.json."""
-        return cls(**json.loads(Path(path).read_text()))
+        """Reads a params.json; Llama 3's `use_scaled_rope` stands for the default `rope_scaling`."""
+        fields = json.loads(Path(path).read_text())
+        if fields.pop("use_scaled_rope", False):
+            fields.setdefault("rope_scaling", {})
+        return cls(**fields)
 
 
 def rope_frequencies(args: ModelArgs) -> Tensor:
@@ -212,7 +215,7 @@ class Transformer(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and start_pos is None):
             context = self.context(tokens, start_pos, segment_ids)
             trunk = self.trunk(tokens, *context)
-            return torch.stack([self.logits(head(trunk, *context)) for head in heads], dim=2)
+            return self.logits(torch.stack([head(trunk, *context) for head in heads], dim=2))
 
     def context(self, tokens: Tensor, start_pos: int | None = None, segment_ids: Tensor | None = None) -> tuple:
         """What every layer needs beside its input: rotations [S, head_dim / 2], visible [B or 1, S, T], start_pos."""
