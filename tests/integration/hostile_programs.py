@@ -91,7 +91,9 @@ REACHING = {
     "abstract socket": "import socket\nsocket.socket(socket.AF_UNIX).connect('\\0' + {unix!r}[-40:])",
     "kill everyone": "import os\nos.kill(-1, 9)",
     "kill a bystander": "import os\nos.kill({pid}, 9)",
-    "kill the parent": "import os\nfor p in range(1, 100):\n    try:\n        os.kill(p, 9)\n    except OSError:\n        pass",
+    "kill the parent": (
+        "import os\nfor p in range(1, 100):\n    try:\n        os.kill(p, 9)\n    except OSError:\n        pass"
+    ),
     "ptrace": (
         "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
         "if libc.ptrace(16, {pid}, 0, 0) < 0:\n    raise OSError(ctypes.get_errno(), 'ptrace')"
@@ -107,7 +109,8 @@ REACHING = {
     ),
     "subprocess": "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'sleep 60 & echo reached'])",
     "child that outlives": (
-        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(60)\n    os._exit(0)"
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(60)\n"
+        "    os._exit(0)"
     ),
     "process pool": "import multiprocessing\nmultiprocessing.Process(target=print).start()",
 }
@@ -122,7 +125,8 @@ LYING = {
     "closed channel in the function": "import os\ndef solve(x):\n    os.closerange(3, 1024)",
     "forged replies": (
         "import os, pickle\ndata = pickle.dumps(('ok', 9, None))\ndata = len(data).to_bytes(8, 'little') + data\n"
-        "for fd in range(3, 64):\n    try:\n        os.write(fd, data * 20)\n    except OSError:\n        pass\nos._exit(0)"
+        "for fd in range(3, 64):\n    try:\n        os.write(fd, data * 20)\n    except OSError:\n        pass\n"
+        "os._exit(0)"
     ),
     "forged call of os._exit": (
         "import os, pickle\nclass Leave:\n    def __reduce__(self):\n        return os._exit, (0,)\n"
@@ -134,8 +138,8 @@ LYING = {
         "    except OSError:\n        pass"
     ),
     "equal to everything": (
-        "class Any:\n    def __eq__(self, other):\n        return True\n    def __ne__(self, other):\n        return False\n"
-        "    __hash__ = None\n    def __sub__(self, other):\n        return 0.0\n    __rsub__ = __sub__\n"
+        "class Any:\n    def __eq__(self, other):\n        return True\n    def __ne__(self, other):\n"
+        "        return False\n    __hash__ = None\n    def __sub__(self, other):\n        return 0.0\n    __rsub__ = __sub__\n"
         "    def __lt__(self, other):\n        return True\n    def __abs__(self):\n        return self\n"
         "def solve(x):\n    return Any()"
     ),
@@ -157,8 +161,8 @@ LYING = {
         "def solve(x):\n    y = fractions.Fraction(1)\n    y._denominator = -1\n    return y"
     ),
     "patched builtins": (
-        "import builtins\nbuiltins.all = lambda x: True\nbuiltins.abs = lambda x: 0\nbuiltins.AssertionError = Warning\n"
-        "builtins.isinstance = lambda *a: True\ndef solve(x):\n    return 0"
+        "import builtins\nbuiltins.all = lambda x: True\nbuiltins.abs = lambda x: 0\n"
+        "builtins.AssertionError = Warning\nbuiltins.isinstance = lambda *a: True\ndef solve(x):\n    return 0"
     ),
     "its own all": "def all(x):\n    return True\ndef abs(x):\n    return 0\ndef solve(x):\n    return 9",
     "patched modules": (
@@ -190,8 +194,8 @@ LYING = {
         "                        except OSError:\n                            pass"
     ),
     "trace function": (
-        "import sys\ndef trace(frame, event, arg):\n    if event == 'exception':\n        sys.exit(0)\n    return trace\n"
-        "sys.settrace(trace)\ndef solve(x):\n    return 0"
+        "import sys\ndef trace(frame, event, arg):\n    if event == 'exception':\n        sys.exit(0)\n"
+        "    return trace\nsys.settrace(trace)\ndef solve(x):\n    return 0"
     ),
     "audit hook": "import sys, os\nsys.addaudithook(lambda *a: os._exit(0))\ndef solve(x):\n    return open('x')",
     "hostile exception": (
