@@ -139,7 +139,8 @@ LYING = {
     ),
     "equal to everything": (
         "class Any:\n    def __eq__(self, other):\n        return True\n    def __ne__(self, other):\n"
-        "        return False\n    __hash__ = None\n    def __sub__(self, other):\n        return 0.0\n    __rsub__ = __sub__\n"
+        "        return False\n    __hash__ = None\n    def __sub__(self, other):\n        return 0.0\n"
+        "    __rsub__ = __sub__\n"
         "    def __lt__(self, other):\n        return True\n    def __abs__(self):\n        return self\n"
         "def solve(x):\n    return Any()"
     ),

@@ -240,6 +240,3 @@ def main() -> None:
     guest.serve()
     if guest.exit is not None:
         raise guest.exit
-
-
-main()

@@ -10,6 +10,10 @@ from wmtp_jax.evaluation.execution import Program
 
 # An answer ends where a line starts in column 0: the body of the function that the prompt opened is over.
 BODY_ENDS = r"(?m)^(?=\S)"
+NEVER = r"(?!)"
+
+# CodeContests keeps its tests in these three columns.
+CASE_FIELDS = ("public_tests", "private_tests", "generated_tests")
 
 _SOLUTION = re.compile(r"_(?:in)?correct_\d+$")
 
@@ -25,6 +29,7 @@ class Problem:
         head: what stands before the answer in the program (the prompt itself, or nothing).
         tests: Python source that follows the program and raises where it is wrong.
         cases: pairs of standard input and expected standard output; instead of tests.
+        solution: a correct answer, on which the heads' losses are measured; "" where none is known.
     """
 
     task_id: str
@@ -33,6 +38,7 @@ class Problem:
     head: str = ""
     tests: str = ""
     cases: tuple[tuple[str, str], ...] = ()
+    solution: str = ""
 
     def answer(self, completion: str) -> str:
         """The completion up to the first match of the stop rule; leading whitespace is code and stays."""
@@ -40,8 +46,9 @@ class Problem:
         return completion[: match.start()] if match else completion
 
     def program(self, completion: str) -> Program:
-        """The program that a completion stands for, with its tests."""
-        return Program(self.head + self.answer(completion), self.tests)
+        """The program that a completion stands for, with what judges it; none at all for an empty answer."""
+        answer = self.answer(completion)
+        return Program(self.head + answer if answer.strip() else "", self.tests, cases=self.cases)
 
 
 def task_of(task_id: str) -> str:
@@ -50,8 +57,10 @@ def task_of(task_id: str) -> str:
 
 
 def record_problems(records: Iterable[Record], *, template: str = "raw", where: str = "records") -> list[Problem]:
-    """The problems behind solution records that carry assert lines in `metadata.tests`.
+    """The problems behind solution records that carry their tests in the metadata.
 
+    `metadata.tests` is a list of assert lines; the program is then the prompt and the answer. Or `public_tests`,
+    `private_tests` and `generated_tests` are {"input": [..], "output": [..]}; the program is then the answer alone.
     Solutions of one problem are grouped by task id; the first record's prompt and tests count.
 
     Args:
@@ -61,25 +70,56 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
 
     Returns:
         One `Problem` per task, in the order of first appearance.
+
+    Raises:
+        EvaluationError: a task without tests, or no task at all.
     """
-    problems = {}
+    firsts: dict[str, tuple[int, Record]] = {}
+    solutions: dict[str, str] = {}
     for number, record in enumerate(records, start=1):
         name = task_of(record.task_id)
-        if name in problems:
-            continue
-        tests = record.metadata.get("tests")
-        if not isinstance(tests, list) or not tests or not all(isinstance(line, str) for line in tests):
+        firsts.setdefault(name, (number, record))
+        if record.is_correct:
+            solutions.setdefault(name, record.output)
+    problems = []
+    for name, (number, record) in firsts.items():
+        tests, cases = record.metadata.get("tests"), test_cases(record.metadata, f"{where}:{number}")
+        if not cases and not (isinstance(tests, list) and tests and all(isinstance(line, str) for line in tests)):
             raise EvaluationError(
-                f"{where}:{number}: metadata.tests of task {name!r} is {tests!r:.60}; expected a list of assert lines, "
-                "without which no program can be judged."
+                f"{where}:{number}: task {name!r} has no tests: expected metadata.tests, a list of assert lines, or "
+                f"{CASE_FIELDS[0]} with input and output; without them no program can be judged."
             )
-        problems[name] = Problem(
-            task_id=name,
-            prompt=render(record, template),
-            stop=BODY_ENDS,
-            head=record.instruction + record.input,
-            tests="\n".join(tests) + "\n",
+        problems.append(
+            Problem(
+                task_id=name,
+                prompt=render(record, template),
+                stop=NEVER if cases else BODY_ENDS,
+                head="" if cases else record.instruction + record.input,
+                tests="" if cases else "\n".join(tests) + "\n",
+                cases=cases,
+                solution=solutions.get(name, ""),
+            )
         )
     if not problems:
         raise EvaluationError(f"{where}: no problem in it; expected one record per line.")
-    return list(problems.values())
+    return problems
+
+
+def test_cases(fields: dict, where: str) -> tuple[tuple[str, str], ...]:
+    """The pairs of input and output in CodeContests' three columns, as far as they are there.
+
+    Raises:
+        EvaluationError: a column that is not {"input": [strings], "output": [as many strings]}.
+    """
+    cases = []
+    for name in CASE_FIELDS:
+        column = fields.get(name) or {"input": [], "output": []}
+        given, expected = (column.get(key) if isinstance(column, dict) else None for key in ("input", "output"))
+        lists = isinstance(given, list) and isinstance(expected, list) and len(given) == len(expected)
+        if not lists or not all(isinstance(text, str) for text in given + expected):
+            raise EvaluationError(
+                f'{where}: {name} is not {{"input": [strings], "output": [as many strings]}}; expected the columns of '
+                "CodeContests."
+            )
+        cases += zip(given, expected, strict=True)
+    return tuple(cases)

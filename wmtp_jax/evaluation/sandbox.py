@@ -60,6 +60,13 @@ def bwrap_command(bwrap: str) -> tuple[str, ...]:
     return tuple(command)
 
 
+_LOAD = """import marshal, os, sys
+for name, code in marshal.loads(os.pread({}, 1 << 20, 0)):
+    module = sys.modules[name] = type(sys)(name)
+    exec(code, module.__dict__)
+module.main()"""
+
+
 class Walls:
     """Starts interpreters inside the sandbox, or without one.
 
@@ -80,15 +87,14 @@ class Walls:
         """Starts `python -I -S -B` on compiled code, in a session of its own, with an empty environment.
 
         Args:
-            code: descriptor of a file with marshalled code.
-            channel: descriptor that the code gets as its first argument.
+            code: descriptor of a file with marshalled (module name, code) pairs; the last module's `main` is called.
+            channel: descriptor that it finds in sys.argv[1].
             allow_fork: whether it may start processes.
             tied: whether it dies with the thread that starts it.
             cwd: working directory where there is no sandbox.
             **streams: stdin, stdout, stderr for Popen.
         """
-        load = f"import marshal,os;exec(marshal.loads(os.pread({code},1<<20,0)))"
-        command = [interpreter(), "-I", "-S", "-B", "-c", load, str(channel)]
+        command = [interpreter(), "-I", "-S", "-B", "-c", _LOAD.format(code), str(channel)]
         descriptors = [code, channel]
         if self.bwrap:
             wrap = [*bwrap_command(self.bwrap), *(["--die-with-parent"] if tied else [])]
