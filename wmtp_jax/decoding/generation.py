@@ -189,7 +189,7 @@ def _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_
         raise DecodingError(f"eos_id is {eos_id!r}, which is outside the model's vocabulary of {config.vocab_size}")
     if len(indices) != len(prompts):
         raise DecodingError(
-            f"there are {len(indices)} prompt_indices for {len(prompts)} prompts; expected one for each"
+            f"{len(indices)} prompt_indices were given for {len(prompts)} prompts; expected one for each prompt"
         )
     for place, prompt in enumerate(prompts):
         if len(prompt) == 0:
