@@ -11,7 +11,13 @@ from wmtp_jax.weighting.ranges import WeightingError, require_clip, require_disc
 from wmtp_jax.weighting.rho1 import reference_loss_diff, rho1_weights
 from wmtp_jax.weighting.states import before_last_token, state_mask
 from wmtp_jax.weighting.statistics import Statistics, init_statistics, read_statistics, update_statistics
-from wmtp_jax.weighting.surprise import SURPRISE_FEATURES, surprise_features, token_surprise, untrained_score
+from wmtp_jax.weighting.surprise import (
+    SURPRISE_FEATURES,
+    running_surprise,
+    surprise_features,
+    token_surprise,
+    untrained_score,
+)
 from wmtp_jax.weighting.weights import token_weights
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "require_clip",
     "require_discounts",
     "rho1_weights",
+    "running_surprise",
     "shuffled_weights",
     "solution_mean_weights",
     "state_mask",

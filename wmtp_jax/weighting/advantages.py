@@ -7,9 +7,6 @@ import jax.numpy as jnp
 from wmtp_jax.weighting.ranges import require, require_discounts
 from wmtp_jax.weighting.states import state_mask
 
-# The scan's body is a handful of vector operations: unrolling hides the loop's own cost.
-_UNROLL = 8
-
 
 def td_errors(values: jax.Array, is_correct: jax.Array, target_mask: jax.Array, *, gamma: float) -> jax.Array:
     """Temporal-difference errors of the response tokens.
@@ -82,7 +79,7 @@ def token_advantages(
         advantage_B = delta_B + decay_B * advantage_B
         return advantage_B, advantage_B
 
-    _, advantages_SxB = jax.lax.scan(body, jnp.zeros_like(decay_B), delta_BxS.T, reverse=True, unroll=_UNROLL)
+    _, advantages_SxB = jax.lax.scan(body, jnp.zeros_like(decay_B), delta_BxS.T, reverse=True)
     # Before the response the recursion runs on over zero errors: what it carries there belongs to no token.
     mask_BxS = (jnp.asarray(target_mask) != 0).at[:, 0].set(False)
     return jnp.where(mask_BxS, advantages_SxB.T, 0.0)

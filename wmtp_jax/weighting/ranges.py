@@ -18,7 +18,8 @@ def require(name: str, value: Any, holds: Callable[[Any], bool], expected: str) 
     Raises:
         WeightingError: `holds(value)` is false.
     """
-    if isinstance(value, (int, float, str, tuple, list)) and not holds(value):
+    parts = value if isinstance(value, (tuple, list)) else (value,)
+    if all(isinstance(part, (int, float, str)) for part in parts) and not holds(value):
         raise WeightingError(f"{name} is {value!r}, expected {expected}")
 
 

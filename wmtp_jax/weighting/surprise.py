@@ -61,3 +61,27 @@ def untrained_score(features: jax.Array, target_mask: jax.Array) -> jax.Array:
     chex.assert_equal_shape_prefix([features, target_mask], 2)
     gap_BxS = features[..., SURPRISE_FEATURES.index("gap")]
     return -jnp.max(jnp.where(target_mask != 0, gap_BxS, 0.0), axis=1)
+
+
+def running_surprise(features: jax.Array, target_mask: jax.Array) -> jax.Array:
+    """What a response has shown so far: the surprise at the token just read, its running mean and its running worst.
+
+    The value of a solution depends on every token read, and a head on one position has no memory of its own.
+
+    Args:
+        features: [B, S, 3], from `surprise_features`; read at response tokens only.
+        target_mask: [B, S], response tokens and EOS.
+
+    Returns:
+        [B, S, 9] fp32: current, mean so far, worst so far (smallest log-probability, largest gap, largest entropy);
+        zeros before the response. Causal: entry t depends on tokens up to t.
+    """
+    chex.assert_rank([features, target_mask], [3, 2])
+    chex.assert_equal_shape_prefix([features, target_mask], 2)
+    mask_BxSx1 = (target_mask != 0)[..., None]
+    current_BxSx3 = jnp.where(mask_BxSx1, features.astype(jnp.float32), 0.0)
+    count_BxSx1 = jnp.maximum(jnp.cumsum(mask_BxSx1, axis=1), 1)
+    mean_BxSx3 = jnp.cumsum(current_BxSx3, axis=1) / count_BxSx1
+    away_from_0 = jnp.array([-1.0, 1.0, 1.0])
+    worst_BxSx3 = away_from_0 * jax.lax.cummax(away_from_0 * current_BxSx3, axis=1)
+    return jnp.concatenate([current_BxSx3, mean_BxSx3, worst_BxSx3], axis=-1)
