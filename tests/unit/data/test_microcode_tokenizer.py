@@ -1,0 +1,83 @@
+"""The micro models' tokenizer keeps every character and is reproducible."""
+
+import gzip
+import json
+
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wmtp_jax.data.microcode import MicrocodeError
+from wmtp_jax.data.microcode.train_tokenizer import DATA, OUT, VOCABULARY, corpus, main, train
+
+
+@pytest.fixture(scope="module")
+def tokenizer(root):
+    return sentencepiece.SentencePieceProcessor(model_file=str(root / OUT))
+
+
+def test_ids_of_the_special_pieces(tokenizer):
+    assert tokenizer.vocab_size() == VOCABULARY
+    assert (tokenizer.unk_id(), tokenizer.bos_id(), tokenizer.eos_id(), tokenizer.pad_id()) == (0, 1, 2, -1)
+
+
+@pytest.mark.parametrize("split", ["pretrain", "train", "valid", "test"])
+def test_every_record_survives(root, tokenizer, split):
+    with gzip.open(root / DATA.parent / f"{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            for text in (record["instruction"], record["output"]):
+                assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "  x",
+        "x  ",
+        "\t\tx = 1\r\n",
+        "a   b      c",
+        "\n\n    \n\n",
+        " " * 37,
+        "é ñ 中文 🙂",
+        "\x00\x7f",
+        "1234567",
+    ],
+)
+def test_odd_text_survives(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+# U+2581 is SentencePiece's own sign for the space; surrogates are no text.
+@given(st.text(st.characters(exclude_characters="\u2581", exclude_categories=["Cs"])))
+def test_any_text_survives(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_indentation_is_one_piece_and_digits_are_split(tokenizer):
+    assert tokenizer.encode("    return x\n", out_type=str) == ["▁▁▁▁", "return", "▁x", "\n"]
+    assert tokenizer.encode("        12", out_type=str) == ["▁▁▁▁▁▁▁▁", "1", "2"]
+
+
+def test_training_reproduces_the_shipped_pieces(root, tokenizer):
+    texts = corpus(root / DATA)
+    model = train(texts)
+    assert model == train(texts)
+    # The bytes also hold the trainer's options, which differ between releases of SentencePiece; the pieces count.
+    fresh = sentencepiece.SentencePieceProcessor(model_proto=model)
+    for index in range(VOCABULARY):
+        assert fresh.id_to_piece(index) == tokenizer.id_to_piece(index)
+        assert fresh.get_score(index) == tokenizer.get_score(index)
+
+
+def test_a_wrong_data_file_is_named(tmp_path, capsys):
+    path = tmp_path / "data.jsonl.gz"
+    path.write_bytes(b"no gzip")
+    with pytest.raises(MicrocodeError, match="cannot read training text from"):
+        corpus(path)
+    assert main(["--data", str(path), "--out", str(tmp_path / "tokenizer.model")]) == 2
+    assert "cannot read training text from" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.jsonl.gz"]
