@@ -47,7 +47,7 @@ class RandomWeights:
     def matrix(self, slot: Slot) -> np.ndarray:
         """The block, repeated to the slot's size from a start that differs between slots."""
         shape = torch_shape(slot.leaf, self._shapes[slot.leaf])
-        start = hash((slot.leaf, slot.layer)) % 1000
+        start = 7 * (slot.layer or 0)
         return np.resize(self._block[start:], shape)
 
 

@@ -88,9 +88,8 @@ def _convert(arguments) -> None:
     if arguments.dry_run:
         print("\n".join(describe_plan(source, plan)))
         return
-    progress = Progress(plan.nbytes, f"{source.layout.name} -> {plan.target.name}")
-    convert(source, plan, arguments.destination, progress)
-    progress.close()
+    with Progress(plan.nbytes, f"{source.layout.name} -> {plan.target.name}") as progress:
+        convert(source, plan, arguments.destination, progress)
     for note in plan.notes:
         print(f"note: {note}")
     print(
@@ -100,8 +99,8 @@ def _convert(arguments) -> None:
 
 def _verify(arguments) -> None:
     checkpoint = open_checkpoint(arguments.directory, arguments.layout)
-    progress = Progress(sum(tensor.nbytes for tensor in checkpoint.tensors.values()), "verify")
-    findings = verify(checkpoint, progress)
+    with Progress(sum(tensor.nbytes for tensor in checkpoint.tensors.values()), "verify") as progress:
+        findings = verify(checkpoint, progress)
     for finding in findings:
         print(f"{arguments.directory}: {finding}")
 

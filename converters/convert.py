@@ -12,6 +12,7 @@ from converters.output import OutputDirectory
 from converters.parameters import Parameters
 from converters.plan import Plan, Source, chunks, fingerprint, make_plan, tokenizer_files
 from converters.progress import Progress
+from converters.slots import Slot
 from converters.stored import parse_dtype
 from converters.tree import TREE
 from wmtp_jax.model import ModelConfig
@@ -41,7 +42,7 @@ def run_plan(source: Source, plan: Plan, directory: Path, identity: str, copies:
                 continue
             output.write(name, _counted(chunks(source, plan, tensor), progress))
         output.drain()
-        dtype = max((tensor.dtype.name for tensor in plan.tensors.values()), key=_element_count(plan).get)
+        dtype = _main_dtype(plan)
         record = plan.target.write_config(plan.config, plan.base, dtype, _output_equals_embedding(plan, output.digests))
         manifest = {
             "format": "wmtp-jax manifest 1",
@@ -59,8 +60,14 @@ def convert(source: Checkpoint, plan: Plan, directory: str | Path, progress: Pro
 
 
 def save_meta(
-    directory, config: ModelConfig, params: dict, *, dtype=None, max_shard_bytes=MAX_SHARD_BYTES, source=None
-):
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    *,
+    dtype=None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    source: str | Path | None = None,
+) -> None:
     """Writes params as a Meta model: params.json and consolidated.safetensors (`safetensors.torch.load_file` reads it).
 
     Args:
@@ -78,7 +85,15 @@ def save_meta(
     _save(META, directory, config, params, dtype, max_shard_bytes, source)
 
 
-def save_hf(directory, config: ModelConfig, params: dict, *, dtype=None, max_shard_bytes=MAX_SHARD_BYTES, source=None):
+def save_hf(
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    *,
+    dtype=None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    source: str | Path | None = None,
+) -> None:
     """Writes params as a Hugging Face Llama: config.json and model.safetensors; of several heads head 1 is kept.
 
     Args and Raises as of `save_meta`.
@@ -87,8 +102,14 @@ def save_hf(directory, config: ModelConfig, params: dict, *, dtype=None, max_sha
 
 
 def save_tree(
-    directory, config: ModelConfig, params: dict, *, dtype=None, max_shard_bytes=MAX_SHARD_BYTES, source=None
-):
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    *,
+    dtype=None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    source: str | Path | None = None,
+) -> None:
     """Writes params as they are: model_config.json and params.safetensors, one tensor per leaf.
 
     Args and Raises as of `save_meta`.
@@ -114,19 +135,20 @@ def _counted(pieces, progress: Progress | None):
             progress.advance(piece.nbytes)
 
 
-def _element_count(plan: Plan) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _main_dtype(plan: Plan) -> str:
+    """Name of the element type that most bytes have: what a config file calls the model's dtype."""
+    sizes: dict[str, int] = {}
     for tensor in plan.tensors.values():
-        counts[tensor.dtype.name] = counts.get(tensor.dtype.name, 0) + tensor.nbytes
-    return counts
+        sizes[tensor.dtype.name] = sizes.get(tensor.dtype.name, 0) + tensor.nbytes
+    return max(sizes, key=sizes.__getitem__)
 
 
 def _output_equals_embedding(plan: Plan, digests: dict[str, str]) -> bool:
     """Untied, yet equal: a reader that infers tying from equality has to be told."""
     if plan.config.tie_embeddings or plan.target.keeps_leaves:
         return False
-    names = {tuple(slot.leaf for _, slot in pairs): name for name, pairs in plan.pieces.items() if len(pairs) == 1}
-    return digests[names["tok_embeddings.embedding",]] == digests[names["output.kernel",]]
+    name = lambda leaf: plan.target.place(plan.config, Slot(leaf)).tensor
+    return digests[name("tok_embeddings.embedding")] == digests[name("output.kernel")]
 
 
 def _describe(source: Source) -> dict:

@@ -56,11 +56,12 @@ def describe_plan(source: Checkpoint, plan: Plan) -> list[str]:
         (" + ".join(fold(written)), shape, dtype, " + ".join(fold(read)))
         for (_, shape, dtype), (written, read) in rows.items()
     ]
-    files = ", ".join(fold(plan.files))
+    files = list(plan.files)
+    where = files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to the last"
     return [
         *_columns([("written", "shape", "dtype", "from"), *table]),
         "",
-        f"{len(tensors)} tensors, {plan.nbytes / 1e9:.3f} GB in {files}, {plan.target.config_names[0]}",
+        f"{len(tensors)} tensors, {plan.nbytes / 1e9:.3f} GB in {where}, and {plan.target.config_names[0]}",
         *[f"note: {note}" for note in plan.notes],
     ]
 

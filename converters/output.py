@@ -71,8 +71,8 @@ class OutputDirectory:
     """
 
     def __init__(self, directory: Path, files: dict[str, list[OutputTensor]], stem: str, fingerprint: str):
-        self.directory = directory
-        self.partial = directory.with_name(directory.name + ".partial")
+        self.directory = directory.resolve()  # Gives "." a name and follows links.
+        self.partial = self.directory.with_name(self.directory.name + ".partial")
         self._model = self.partial / "model"
         self._stem, self._fingerprint = stem, fingerprint
         self._file_tensors = files
@@ -185,6 +185,9 @@ class OutputDirectory:
             journal.unlink(missing_ok=True)
             shutil.rmtree(self._model, ignore_errors=True)
             return
+        for path in self._model.glob("*"):
+            if path.name not in self._headers:  # Written at the end, so they are written anew.
+                path.unlink()
         for line in lines[1:]:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # The last line may be torn.
                 entry = json.loads(line)

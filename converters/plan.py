@@ -56,8 +56,7 @@ class Plan:
     @property
     def tensors(self) -> dict[str, OutputTensor]:
         """Every target tensor by name, in the order of writing."""
-        named = {tensor.name: tensor for tensors in self.files.values() for tensor in tensors}
-        return {name: named[name] for name in self.pieces}
+        return {tensor.name: tensor for tensors in self.files.values() for tensor in tensors}
 
     @property
     def nbytes(self) -> int:

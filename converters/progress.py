@@ -5,7 +5,7 @@ import time
 
 
 class Progress:
-    """Reports to stderr. On a terminal twice a second; elsewhere at most once a second and at every tenth of the way.
+    """Reports to stderr, as a context: twice a second on a terminal, at every tenth of a longer way elsewhere.
 
     Args:
         total: bytes to come.
@@ -36,10 +36,15 @@ class Progress:
             self._tenths, self._last = tenths, now
             print(self._line(now), file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """The last line."""
-        ending = f"\r{self._line(time.monotonic())}" if self._terminal else self._line(time.monotonic())
-        print(ending, file=sys.stderr, flush=True)
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind, *_error) -> None:
+        if kind is None:
+            ending = self._line(time.monotonic())
+            print(f"\r{ending}" if self._terminal else ending, file=sys.stderr, flush=True)
+        elif self._terminal:
+            print(file=sys.stderr)  # What went wrong starts on a line of its own.
 
     def _line(self, now: float) -> str:
         share = min(1.0, self._done / self._total)

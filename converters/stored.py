@@ -14,6 +14,7 @@ DTYPES = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+_PIECE = 2**22
 _EXPONENT_16 = {DTYPES["float16"]: 0x7C00, DTYPES["bfloat16"]: 0x7F80}
 
 
@@ -88,11 +89,16 @@ def as_bits(values: np.ndarray) -> np.ndarray:
 
 
 def is_finite(values: np.ndarray) -> bool:
-    """Whether every element is a number. 16-bit types are tested on their exponent bits, which is faster."""
-    if values.dtype.itemsize == 2:
-        exponent = _EXPONENT_16[values.dtype]
-        return not ((as_bits(values) & exponent) == exponent).any()
-    return bool(np.isfinite(values).all())
+    """Whether every element of a contiguous array is a number, tested piece by piece to keep temporaries small."""
+    flat = values.reshape(-1)
+    return all(_piece_is_finite(flat[start : start + _PIECE]) for start in range(0, flat.size, _PIECE))
+
+
+def _piece_is_finite(flat: np.ndarray) -> bool:
+    if flat.dtype.itemsize == 2:  # The exponent bits are tested faster than the numbers.
+        exponent = _EXPONENT_16[flat.dtype]
+        return not ((as_bits(flat) & exponent) == exponent).any()
+    return bool(np.isfinite(flat).all())
 
 
 def check_finite(values: np.ndarray, tensor: str, before_cast: np.ndarray | None = None) -> None:

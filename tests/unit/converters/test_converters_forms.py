@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.errors import fold
@@ -10,6 +10,7 @@ from converters.slots import HALF_SPLIT, PLAIN, TRANSPOSED, copy_tiled, from_tor
 from converters.stored import is_finite, parse_dtype
 
 
+@settings(deadline=None)
 @given(heads=st.integers(1, 4), half=st.integers(1, 5), width=st.integers(1, 7))
 def test_half_split_rows_become_interleaved_per_head(heads, half, width):
     stored = np.arange(heads * 2 * half * width).reshape(heads * 2 * half, width)
@@ -21,6 +22,7 @@ def test_half_split_rows_become_interleaved_per_head(heads, half, width):
                 np.testing.assert_array_equal(matrix[head * 2 * half + 2 * pair + part], stored[source_row])
 
 
+@settings(deadline=None)
 @given(form=st.sampled_from([PLAIN, TRANSPOSED, HALF_SPLIT]), rows=st.integers(1, 5), width=st.integers(1, 7))
 def test_forms_are_inverse(form, rows, width):
     matrix = np.arange(rows * 6 * width).reshape(rows * 6, width)
@@ -28,6 +30,7 @@ def test_forms_are_inverse(form, rows, width):
     np.testing.assert_array_equal(to_torch(np.ascontiguousarray(stored), form, matrix.shape, 6), matrix)
 
 
+@settings(deadline=None)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     order=st.permutations([0, 1, 2]),
