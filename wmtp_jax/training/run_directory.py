@@ -88,11 +88,16 @@ class RunDirectory:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
+    """Writes a text file that appears complete or not at all, even when the machine stops."""
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
     """Writes a file that appears complete or not at all, even when the machine stops."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
