@@ -1,8 +1,9 @@
-"""Trains a model: python -m wmtp_jax.train --config configs/baseline.py
+"""Trains a model: python -m wmtp_jax.train --config configs/verifiable.py
 
 config -> assets -> batches -> step -> checkpoint -> evaluation, in this order, below.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,27 +11,33 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
-import optax
 
-from wmtp_jax.data import TrainingBatches, make_batches
+import converters
+from wmtp_jax.data import Sampling, make_batches
 from wmtp_jax.errors import UserError
-from wmtp_jax.model import MTPTransformer
+from wmtp_jax.model import MTPTransformer, ValueHead
 from wmtp_jax.report import closing_table, write_report
+from wmtp_jax.storage import resolve
 from wmtp_jax.training.assets import Assets, load_assets, n_parameters
 from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.config import CommandLine, parse
-from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.training.critic import Critic
+from wmtp_jax.training.critic_files import load_critic, save_critic
 from wmtp_jax.training.export import export_model
-from wmtp_jax.training.interruption import Interruption
-from wmtp_jax.training.metrics import MetricsWriter
+from wmtp_jax.training.loop import device_batch, fit
+from wmtp_jax.training.metrics import MetricsWriter, read_metrics
+from wmtp_jax.training.objective import Objective
 from wmtp_jax.training.optimizer import learning_rate, make_optimizer
 from wmtp_jax.training.peak import measured_matmul_peak, step_flops
 from wmtp_jax.training.progress import Progress
+from wmtp_jax.training.reference import reference_scores
 from wmtp_jax.training.run_directory import RunDirectory, write_text_atomically
-from wmtp_jax.training.state import TrainState, create_state
+from wmtp_jax.training.stage1 import critic_settings, train_critic
+from wmtp_jax.training.state import create_state
 from wmtp_jax.training.step import make_train_step
 from wmtp_jax.training.tracking import Tracker
-from wmtp_jax.training.validation import closing_rows, validate_model
+from wmtp_jax.training.validation import Validation, closing_rows
+from wmtp_jax.weighting import collapse_warnings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +65,7 @@ def run(command: CommandLine) -> int:
         if config.mlflow:
             tracker = Tracker(command.workdir, directory.path, config.run_name, config.to_dict())
         try:
-            finished = _train_and_report(config, directory.path, assets, tracker)
+            finished = train(config, directory.path, command.workdir, assets, tracker)
             status = "FINISHED" if finished else "KILLED"
         finally:
             if tracker:
@@ -66,129 +73,187 @@ def run(command: CommandLine) -> int:
     return 0 if finished else 130
 
 
-def _train_and_report(
-    config: ml_collections.ConfigDict, directory: Path, assets: Assets, tracker: Tracker | None
+def train(
+    config: ml_collections.ConfigDict, directory: Path, workdir: Path, assets: Assets, tracker: Tracker | None
 ) -> bool:
-    """Whether the run came to its end; False when it was asked to stop and saved its state."""
-    model = MTPTransformer(
-        assets.model_config,
-        dtype=jnp.dtype(config.model.dtype),
-        remat=config.model.remat,
-        attention=config.model.attention,
-    )
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    """Both stages and the report; False when the run was asked to stop and saved its state."""
+    attributes = {
+        "dtype": jnp.dtype(config.model.dtype),
+        "remat": config.model.remat,
+        "attention": config.model.attention,
+    }
+    model = MTPTransformer(assets.model_config, **attributes)
+    objective, value_params = make_objective(config, model, attributes)
     print(
         f"{config.run_name}: {n_parameters(assets.params):,} parameters, {assets.model_config.n_future_tokens} heads; "
         f"train: {assets.train.counts}; run directory: {directory}"
     )
+    if config.objective == "rho1":
+        add_reference_scores(config, assets, workdir)
+    validation = Validation(config, model, objective, assets)
 
-    def validated(name: str, step: int, params: dict) -> dict[str, float]:
+    def validated(name: str, step: int, params: dict, value_params: dict | None) -> dict[str, float]:
         """Measured once: a run that continues has no start to measure any more."""
         path = directory / f"{name}.json"
         if not path.exists():
-            measures = validate_model(model, params, assets, config, print)
-            _log(directory, tracker, step, {f"valid/{name}": value for name, value in measures.items()})
+            measures = validation.measure(params, value_params)
+            log(directory, tracker, step, {f"valid/{key}": value for key, value in measures.items()})
             write_text_atomically(path, json.dumps(measures, indent=2) + "\n")
         return json.loads(path.read_text(encoding="utf-8"))
 
-    before = validated("before", 0, assets.params)
+    before = validated("before", 0, assets.params, value_params)
+    if objective.critic:
+        if config.critic.path:
+            value_params = load_critic(resolve(config.critic.path), value_params, critic_settings(config))
+        else:
+            value_params = train_critic(config, directory, model, objective, assets, value_params, tracker)
+        if value_params is None:
+            return stopped()
+
+    state = train_policy(config, directory, model, objective, assets, value_params, tracker)
+    if int(state.step) < config.train.steps:
+        return stopped()
+
+    after = validated("after", config.train.steps, state.params, state.value_params)
+    export = directory / "export"
+    export_model(export, config, assets.model_config, state.params, assets, after)
+    if objective.critic:
+        save_critic(directory / "critic_after", state.value_params, critic_settings(config), after)
+    last = read_metrics(directory / "metrics.jsonl")
+    rows = closing_rows(before, after, last)
+    page = write_report(directory, rows, export)
+    if tracker:
+        for path in (page, directory / "loss.png", directory / "config.json", directory / "environment.json"):
+            tracker.log_file(path)
+    print(f"\n{closing_table(rows)}\n")
+    for warning in collapse_warnings({name: value for entry in last for name, value in entry.items()} | after):
+        print(f"warning: {warning}")
+    print(f"model:  {export}\nreport: {page}")
+    return True
+
+
+def make_objective(config: ml_collections.ConfigDict, model: MTPTransformer) -> tuple[Objective, dict | None]:
+    """What is trained on, and fresh parameters of its critic, if it has one."""
+    n_heads = model.config.n_future_tokens
+    head_weights = tuple(config.loss.head_weights) or (1 / n_heads,) * n_heads
+    if config.loss.heads == "next_token":
+        head_weights = (1.0,) + (0.0,) * (n_heads - 1)
+    critic, value_params = None, None
+    if config.objective == "verifiable":
+        separate, separate_params = None, None
+        if config.critic.model:
+            separate_config, separate_params = converters.load(resolve(config.critic.model))
+            separate = model.clone(config=separate_config)
+        critic = Critic(ValueHead(config.critic.width), config.critic.surprise, config.critic.trunk_gradient, separate)
+        value_params = critic.init(jax.random.key(config.seed), model, separate_params)
+    return Objective(ml_collections.FrozenConfigDict(config), head_weights, critic), value_params
+
+
+def add_reference_scores(config: ml_collections.ConfigDict, assets: Assets, workdir: Path) -> None:
+    """The reference model's nll of every training token, beside the tokens."""
+    data, reference = resolve(config.data.train), resolve(config.rho1.reference)
+    scores = reference_scores(
+        assets.train,
+        reference,
+        tokenizer=assets.tokenizer,
+        name=f"{data.parent.name}-{data.name.partition('.')[0]}-{reference.name}",
+        cache_directory=workdir / "reference_cache",
+        batch_size=config.evaluation.batch_size,
+        buckets=config.data.buckets,
+        chunk_length=config.loss.chunk_length,
+        dtype=config.model.dtype,
+        attention=config.model.attention,
+        say=print,
+    )
+    assets.train = dataclasses.replace(assets.train, token_scores={"reference_nll": scores})
+
+
+def train_policy(
+    config: ml_collections.ConfigDict,
+    directory: Path,
+    model: MTPTransformer,
+    objective: Objective,
+    assets: Assets,
+    value_params: dict | None,
+    tracker: Tracker | None,
+):
+    """Stage 2, or the only one: the policy, and its critic beside it."""
+    n_steps, n_heads = config.train.steps, model.config.n_future_tokens
+    optimizer = make_optimizer(config.optimizer, n_steps, freeze=config.freeze, head_weights=objective.head_weights)
+    value_optimizer = make_optimizer(config.critic.stage2_optimizer, n_steps)
+    train_step = jax.jit(
+        make_train_step(
+            model,
+            objective,
+            optimizer,
+            value_optimizer,
+            accumulation=config.train.accumulation,
+            chunk_length=config.loss.chunk_length,
+        ),
+        donate_argnums=0,
+    )
     batches = make_batches(
         assets.train,
         batch_size=config.train.batch_size,
         seed=config.seed,
         buckets=config.data.buckets,
         pack=config.data.pack,
+        sampling=sampling_of(config),
+    )
+    rate = learning_rate(config.optimizer, n_steps)
+    fresh = lambda params, value_params: create_state(
+        params, optimizer, seed=config.seed, value_params=value_params, value_optimizer=value_optimizer
     )
     with Checkpoints(directory / "checkpoints", config.train.keep_checkpoints) as checkpoints:
-        restored = checkpoints.restore_latest(jax.eval_shape(lambda p: create_state(p, optimizer), assets.params))
+        restored = checkpoints.restore_latest(jax.eval_shape(fresh, assets.params, value_params))
         if restored is None:
-            state = create_state(assets.params, optimizer)
+            state = fresh(assets.params, value_params)
         else:
             step, state, data_state = restored
             batches.set_state(data_state)
             print(f"continuing after step {step}")
         assets.params = None  # the state owns them now, and donates them
-        state = _fit(config, directory, model, optimizer, state, batches, checkpoints, tracker)
+        state, _ = fit(
+            lambda state, batch: train_step(state, device_batch(batch)),
+            state,
+            batches,
+            checkpoints,
+            n_steps=n_steps,
+            log_every=config.train.log_every,
+            checkpoint_every=config.train.checkpoint_every,
+            max_skipped=config.train.max_skipped,
+            metrics_file=MetricsWriter(directory / "metrics.jsonl", next_step=int(state.step) + 1),
+            progress=Progress(n_steps, measured_matmul_peak(jnp.dtype(config.model.dtype))),
+            tracker=tracker,
+            shown=lambda metrics: [metrics[f"loss_head_{k + 1}"] for k in range(n_heads)],
+            flops=lambda rows, length: step_flops(model.config, rows, length),
+            extra=lambda step: {"learning_rate": float(rate(step - 1))},
+        )
     batches.close()
-    if int(state.step) < config.train.steps:
-        print("stopped as asked; the same command continues this run")
-        return False
-
-    after = validated("after", config.train.steps, state.params)
-    export = directory / "export"
-    export_model(export, config, assets.model_config, state.params, assets, after)
-    rows = closing_rows(before, after)
-    page = write_report(directory, rows, export)
-    if tracker:
-        for path in (page, directory / "loss.png", directory / "config.json", directory / "environment.json"):
-            tracker.log_file(path)
-    print(f"\n{closing_table(rows)}\n\nmodel:  {export}\nreport: {page}")
-    return True
-
-
-def _fit(
-    config: ml_collections.ConfigDict,
-    directory: Path,
-    model: MTPTransformer,
-    optimizer: optax.GradientTransformation,
-    state: TrainState,
-    batches: TrainingBatches,
-    checkpoints: Checkpoints,
-    tracker: Tracker | None,
-) -> TrainState:
-    """Feeds, logs and saves; all arithmetic is in the step. Metrics of a step are read while the next one runs."""
-    n_heads, n_steps, first = model.config.n_future_tokens, config.train.steps, int(state.step) + 1
-    train_step = jax.jit(
-        make_train_step(
-            model,
-            optimizer,
-            jnp.asarray(config.loss.head_weights or [1 / n_heads] * n_heads, jnp.float32),
-            accumulation=config.train.accumulation,
-            chunk_length=config.loss.chunk_length,
-        ),
-        donate_argnums=0,
-    )
-    rate = learning_rate(config.optimizer, n_steps)
-    metrics_file = MetricsWriter(directory / "metrics.jsonl", next_step=first)
-    progress = Progress(n_steps, measured_matmul_peak(jnp.dtype(config.model.dtype)))
-
-    def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        losses = [metrics[f"loss_head_{k + 1}"] for k in range(n_heads)]
-        progress.update(step, losses, tokens=shape[0] * shape[1], flops=step_flops(model.config, *shape))
-        if step % config.train.log_every == 0 or step in (1, n_steps):
-            metrics["learning_rate"] = float(rate(step - 1))
-            metrics_file.write(step, metrics)
-            if tracker:
-                tracker.log(step, metrics)
-        if metrics["skipped_in_row"] >= config.train.max_skipped:
-            good = checkpoints.last_step
-            raise TrainingError(
-                f"loss or gradient was not finite for {config.train.max_skipped} steps in a row, up to step {step}; "
-                f"the last good checkpoint is {'none' if good is None else directory / 'checkpoints' / str(good)}: "
-                "lower config.optimizer.learning_rate or look at the data, and start under another --run_name"
-            )
-
-    with metrics_file, progress, Interruption() as interruption:
-        running = None
-        for step in range(first, n_steps + 1):
-            batch = next(batches)
-            state, metrics = train_step(state, {name: batch[name] for name in ("tokens", "segment_ids", "target_mask")})
-            if running:
-                report(*running)
-            running = step, batch["tokens"].shape, metrics
-            last = interruption.requested or step == n_steps
-            if last or step % config.train.checkpoint_every == 0:
-                report(*running)
-                running = None
-                checkpoints.save(step, state, batches.get_state(), wait=last)
-                progress.restart_clock()
-            if last:
-                break
     return state
 
 
-def _log(directory: Path, tracker: Tracker | None, step: int, metrics: dict[str, float]) -> None:
+def sampling_of(config: ml_collections.ConfigDict) -> Sampling | None:
+    """How rows are drawn, when not simply in turn."""
+    data = config.data
+    if not (data.correct_ratio or data.pairs or data.difficulty_weights):
+        return None
+    return Sampling(
+        correct_ratio=data.correct_ratio,
+        pairs=data.pairs,
+        length_balanced=data.length_balanced,
+        difficulty_weights=tuple(data.difficulty_weights),
+    )
+
+
+def stopped() -> bool:
+    """Says how to go on."""
+    print("stopped as asked; the same command continues this run")
+    return False
+
+
+def log(directory: Path, tracker: Tracker | None, step: int, metrics: dict[str, float]) -> None:
+    """One line of metrics outside the loop."""
     with MetricsWriter(directory / "metrics.jsonl", next_step=step + 1) as metrics_file:
         metrics_file.write(step, metrics)
     if tracker:

@@ -8,12 +8,14 @@ from wmtp_jax.model.transformer import (
     logical_axes,
     param_shapes,
 )
+from wmtp_jax.model.value_head import ValueHead
 
 __all__ = [
     "MTPTransformer",
     "ModelConfig",
     "ModelConfigError",
     "RopeScaling",
+    "ValueHead",
     "derived_ffn_dim",
     "init_cache",
     "init_params",

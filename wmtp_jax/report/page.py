@@ -92,7 +92,7 @@ def _measures(rows: Sequence[Measure | tuple[str, float, float, str]]) -> str:
     for row in rows:
         *texts, verdict = map(html.escape, table_cells(Measure(*row)))
         cells = "".join(f"<td>{text}</td>" for text in texts)
-        lines.append(f'<tr>{cells}<td class="{verdict.split()[0]}">{verdict}</td></tr>')
+        lines.append(f'<tr>{cells}<td class="{verdict.partition(" ")[0]}">{verdict}</td></tr>')
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 

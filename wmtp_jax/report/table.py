@@ -11,7 +11,7 @@ class Measure(NamedTuple):
     name: str
     before: float
     after: float
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher", "none"]
 
 
 HEADER = ("measure", "before", "after", "change", "", "")
@@ -21,7 +21,7 @@ def closing_table(rows: Sequence[Measure | tuple[str, float, float, str]]) -> st
     """Aligned text: measure, before, after, change and its verdict.
 
     Args:
-        rows: (name, before, after, better); `better` is "lower" or "higher".
+        rows: (name, before, after, better); `better` is "lower", "higher", or "none" where neither is.
     """
     cells = [HEADER, *(table_cells(Measure(*row)) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -35,8 +35,8 @@ def closing_table(rows: Sequence[Measure | tuple[str, float, float, str]]) -> st
 
 def table_cells(row: Measure) -> tuple[str, str, str, str, str, str]:
     """The texts of one row: name, before, after, change, change in percent, and improved, worse or unchanged."""
-    if row.better not in ("lower", "higher"):
-        raise ValueError(f"better is {row.better!r}; expected 'lower' or 'higher'")
+    if row.better not in ("lower", "higher", "none"):
+        raise ValueError(f"better is {row.better!r}; expected 'lower', 'higher' or 'none'")
     before, after = _number(row.before), _number(row.after)
     difference = row.after - row.before
     if not math.isfinite(difference):
@@ -45,6 +45,8 @@ def table_cells(row: Measure) -> tuple[str, str, str, str, str, str]:
         return row.name, before, after, _number(0.0), "", "unchanged"
     change = ("+" if difference > 0 else "") + _number(difference)
     share = f"{difference / abs(row.before):+.0%}" if row.before else ""
+    if row.better == "none":
+        return row.name, before, after, change, share, ""
     verdict = "improved" if (difference < 0) == (row.better == "lower") else "worse"
     return row.name, before, after, change, share, verdict
 

@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 
 import converters
-from wmtp_jax.data import Examples, Tokenizer, load_examples, load_tokenizer, read_records
+from wmtp_jax.data import Examples, Tokenizer, load_examples, load_tokenizer, read_records, require_labels
 from wmtp_jax.evaluation import Problem, record_problems
 from wmtp_jax.model import ModelConfig, init_params
 from wmtp_jax.storage import resolve
@@ -22,8 +22,9 @@ class Assets:
         model_config: the architecture.
         params: its parameters, as loaded or freshly drawn.
         tokenizer: of the model.
-        train: examples to imitate.
-        valid: held-out examples, chosen the same way.
+        train: examples; of the verifiable objective right and wrong ones.
+        valid: held-out examples of the kind that is imitated.
+        labelled: held-out examples, right and wrong, of the verifiable objective; else None.
         problems: a fixed, evenly spread part of the validation problems, for greedy pass@1.
     """
 
@@ -32,6 +33,7 @@ class Assets:
     tokenizer: Tokenizer
     train: Examples
     valid: Examples
+    labelled: Examples | None
     problems: list[Problem]
 
 
@@ -58,12 +60,20 @@ def load_assets(config: ml_collections.ConfigDict) -> Assets:
             f"{model_config.max_seq_len}; choose lengths within it"
         )
     tokenizer = load_tokenizer(resolve(config.model.tokenizer or config.model.path), vocab_size=model_config.vocab_size)
+    imitated = config.data.policy_samples
+    labelled = None
+    if config.objective == "verifiable":
+        train = require_labels(_examples(config, config.data.train, tokenizer, "all"), config.data.train)
+        labelled = require_labels(_examples(config, config.data.valid, tokenizer, "all"), config.data.valid)
+    else:
+        train = _examples(config, config.data.train, tokenizer, imitated)
     return Assets(
         model_config=model_config,
         params=params,
         tokenizer=tokenizer,
-        train=_examples(config, config.data.train, tokenizer),
-        valid=_examples(config, config.data.valid, tokenizer),
+        train=train,
+        valid=_examples(config, config.data.valid, tokenizer, imitated),
+        labelled=labelled,
         problems=_problems(config),
     )
 
@@ -73,15 +83,16 @@ def n_parameters(params: dict) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def _examples(config: ml_collections.ConfigDict, path: str, tokenizer: Tokenizer) -> Examples:
+def _examples(config: ml_collections.ConfigDict, path: str, tokenizer: Tokenizer, policy_samples: str) -> Examples:
     return load_examples(
         resolve(path),
         tokenizer,
         template=config.data.template,
         max_length=config.data.buckets[-1],
         over_length=config.data.over_length,
-        policy_samples=config.data.policy_samples,
+        policy_samples=policy_samples,
         clean_only=config.data.clean_only and path == config.data.train,
+        max_per_problem=config.data.max_per_problem if path == config.data.train else 0,
     )
 
 

@@ -16,6 +16,8 @@ from wmtp_jax.errors import UserError
 from wmtp_jax.model import ModelConfig
 from wmtp_jax.model.attention import ATTENTION
 from wmtp_jax.model.transformer import REMAT
+from wmtp_jax.training.objective import CONTROLS, OBJECTIVES
+from wmtp_jax.weighting import NORMALIZATIONS
 
 
 class ConfigError(UserError):
@@ -73,6 +75,7 @@ def parse(argv: Sequence[str]) -> CommandLine:
 _positive = (lambda v: 0 < v < math.inf, "a finite number above 0")
 _at_least_0 = (lambda v: 0 <= v < math.inf, "a finite number of at least 0")
 _at_least_1 = (lambda v: v >= 1, "1 or more")
+_share = (lambda v: 0 <= v <= 1, "between 0 and 1")
 _below_1 = (lambda v: 0 <= v < 1, "at least 0 and below 1")
 _given = (lambda v: bool(v) and v != "None", "a non-empty text")
 
@@ -84,6 +87,7 @@ def _one_of(choices: Sequence[str]):
 _RULES = {
     "run_name": (lambda v: re.fullmatch(r"[A-Za-z0-9][\w.\-]*", v), "letters, digits, '.', '_' and '-'"),
     "seed": _at_least_0,
+    "objective": _one_of(OBJECTIVES),
     "model.tokenizer": (lambda v: v != "None", "a path, or '' for the one beside the model"),
     "model.dtype": _one_of(("float32", "bfloat16")),
     "model.remat": _one_of(tuple(REMAT)),
@@ -97,19 +101,63 @@ _RULES = {
         lambda v: v and all(_is_int(x) and x > 1 for x in v) and list(v) == sorted(set(v)),
         "increasing whole lengths above 1, e.g. --config.data.buckets='(64, 96, 128)'",
     ),
+    "data.correct_ratio": _share,
+    "data.difficulty_weights": (
+        lambda v: all(len(x) == 2 and isinstance(x[0], str) and _is_number(x[1]) and x[1] >= 0 for x in v),
+        "pairs of a difficulty and a weight, such as (('easy', 1.0), ('hard', 2.0))",
+    ),
+    "data.max_per_problem": _at_least_0,
+    "weighting.normalization": _one_of(NORMALIZATIONS),
+    "weighting.statistics": _one_of(("batch", "ema")),
+    "weighting.ema_decay": _below_1,
+    "weighting.temperature": (lambda v: v > 0, "a number above 0"),
+    "weighting.entropy_floor": _share,
+    "weighting.clip": (
+        lambda v: len(v) == 2 and all(_is_number(x) for x in v) and 0 <= v[0] < 1 < v[1],
+        "two bounds with 0 <= min < 1 < max, such as --config.weighting.clip='(0.1, 5.0)'",
+    ),
+    "weighting.control": _one_of(CONTROLS),
+    "critic.path": (lambda v: v != "None", "a directory, or '' to train the critic in stage 1"),
+    "critic.model": (lambda v: v != "None", "a model directory, or '' for a head on the policy's trunk"),
+    "critic.width": _at_least_0,
+    "critic.trunk_gradient": _at_least_0,
+    "critic.gamma": _share,
+    "critic.lambda_": _share,
+    "critic.lambda_alpha": _at_least_0,
+    "critic.returns": _one_of(("monte_carlo", "lambda")),
+    "critic.steps": _at_least_1,
+    "critic.batch_size": _at_least_1,
+    "critic.ranking_coef": _at_least_0,
+    "critic.evaluate_every": _at_least_1,
+    "critic.patience": _at_least_1,
+    "critic.loss": _one_of(("bce", "clipped")),
+    "critic.value_clip": _positive,
+    "critic.target_decay": _below_1,
+    "critic.value_coef": _at_least_0,
+    "rho1.reference": _given,
+    "rho1.mode": _one_of(("weighted", "top_k")),
+    "rho1.keep_fraction": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "loss.heads": _one_of(("all", "next_token")),
     "loss.head_weights": (
         lambda v: all(_is_number(x) and x >= 0 for x in v) and (not v or sum(v) > 0),
         "() or one weight of at least 0 per head, e.g. --config.loss.head_weights='(1.0, 0.5, 0.5, 0.5)'",
     ),
     "loss.chunk_length": _at_least_1,
-    "optimizer.learning_rate": _positive,
-    "optimizer.warmup_steps": _at_least_0,
-    "optimizer.final_fraction": (lambda v: 0 <= v <= 1, "between 0 and 1"),
-    "optimizer.b1": _below_1,
-    "optimizer.b2": _below_1,
-    "optimizer.eps": _positive,
-    "optimizer.weight_decay": _at_least_0,
-    "optimizer.clip_norm": _positive,
+    **{
+        f"{group}.{name}": rule
+        for group in ("optimizer", "critic.optimizer", "critic.stage2_optimizer")
+        for name, rule in {
+            "learning_rate": _positive,
+            "warmup_steps": _at_least_0,
+            "final_fraction": _share,
+            "b1": _below_1,
+            "b2": _below_1,
+            "eps": _positive,
+            "weight_decay": _at_least_0,
+            "clip_norm": _positive,
+        }.items()
+    },
+    "freeze": (lambda v: all(isinstance(x, str) and _is_pattern(x) for x in v), "a tuple of regular expressions"),
     "train.steps": _at_least_1,
     "train.batch_size": _at_least_1,
     "train.accumulation": _at_least_1,
@@ -138,6 +186,21 @@ def validate(config: ConfigDict) -> None:
         value = _get(config, name)
         if not holds(value):
             raise ConfigError(f"config.{name} is {value!r}; expected {expected}")
+    if config.objective == "verifiable" and config.data.pack:
+        raise ConfigError(
+            "config.data.pack is on, but a critic needs one solution per row; set --config.data.pack=False"
+        )
+    if config.weighting.statistics == "ema" and config.weighting.normalization != "zscore":
+        raise ConfigError(
+            "config.weighting.statistics is 'ema', which only --config.weighting.normalization=zscore uses"
+        )
+    if config.loss.heads == "next_token" and config.loss.head_weights:
+        raise ConfigError("config.loss.head_weights is set, but config.loss.heads is 'next_token'; give one of them")
+    for group, size in (("data", config.train.batch_size), ("critic", config.critic.batch_size)):
+        if config[group].pairs and size % 2:
+            raise ConfigError(f"config.{group}.pairs is on, but the batch size {size} is odd; give an even one")
+        if config[group].length_balanced and not config[group].pairs:
+            raise ConfigError(f"config.{group}.length_balanced balances pairs; set --config.{group}.pairs=True")
     if config.train.batch_size % config.train.accumulation:
         raise ConfigError(
             f"config.train.accumulation {config.train.accumulation} does not divide config.train.batch_size "
@@ -235,6 +298,14 @@ def _get(config: ConfigDict, name: str):
     for part in name.split("."):
         config = config[part]
     return config
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _is_int(value) -> bool:

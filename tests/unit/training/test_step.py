@@ -1,19 +1,36 @@
 """The train step by its properties: micro-batches, weights, padding, packing, bad numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 import pytest
 
+from configs import defaults
 from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
+from wmtp_jax.training.objective import Objective
 from wmtp_jax.training.state import create_state
-from wmtp_jax.training.step import make_train_step, weighted_loss_and_gradients
+from wmtp_jax.training.step import loss_and_gradients, make_train_step
 
 CONFIG = ModelConfig(dim=16, n_layers=5, n_heads=4, n_kv_heads=2, vocab_size=41, n_future_tokens=3, ffn_dim=22)
 MODEL = MTPTransformer(CONFIG)
 PARAMS = init_params(CONFIG)
-HEAD_WEIGHTS = jnp.array([0.5, 0.3, 0.2])
+HEAD_WEIGHTS = (0.5, 0.3, 0.2)
+BASELINE = Objective(ml_collections.FrozenConfigDict(defaults.get_config()), HEAD_WEIGHTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenWeights(Objective):
+    """Weights that come with the batch, instead of from a critic."""
+
+    def _weights(self, batch, scores, mask_BxS, statistics):
+        return batch["weights"], statistics, {}
+
+
+GIVEN = GivenWeights(BASELINE.config, HEAD_WEIGHTS)
 LENGTHS = (23, 9, 30, 4, 17, 12)  # rows with very unequal numbers of targets
 
 
@@ -34,10 +51,20 @@ def weights_of(batch, seed=1):
     return jax.random.uniform(jax.random.key(seed), batch["tokens"].shape, minval=0.1, maxval=5.0)
 
 
-def gradients(batch, weights, **options):
-    return jax.jit(lambda params: weighted_loss_and_gradients(MODEL, params, batch, weights, HEAD_WEIGHTS, **options))(
-        PARAMS
-    )
+def gradients(batch, weights=None, params=PARAMS, **options):
+    """Loss, gradients and the number of targets per head; `weights` None is the baseline."""
+    objective = BASELINE if weights is None else GIVEN
+    batch = batch | {"is_correct": jnp.ones(len(batch["tokens"]), int)}
+    batch = batch if weights is None else batch | {"weights": weights}
+    state = create_state(params, optax.identity())
+
+    @jax.jit
+    def compute(params):
+        trainable = {"params": params, "value_params": None}
+        (loss, sums), grads, plan = loss_and_gradients(MODEL, objective, trainable, batch, state, **options)
+        return loss, grads["params"], plan.rows["policy"]["valid"].sum((0, 2)), sums["nll_N"]
+
+    return compute(params)
 
 
 def assert_same(ours, theirs, tolerance=2e-5):
@@ -59,14 +86,14 @@ def test_the_loss_is_the_formula_of_the_design():
                     numerator -= weight * log_probabilities[row, t, k - 1, tokens[row, t + k]]
                     denominator += weight
         expected += float(HEAD_WEIGHTS[k - 1]) * numerator / denominator
-    loss, _, _ = gradients(batch, weights)
+    loss, *_ = gradients(batch, weights)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_equal_weights_are_the_baseline():
     batch = batch_of()
-    loss, grads, _ = gradients(batch, batch["target_mask"].astype(jnp.float32))
-    same_loss, same_grads, _ = gradients(batch, jnp.full(batch["tokens"].shape, 3.7))
+    loss, grads, *_ = gradients(batch)
+    same_loss, same_grads, *_ = gradients(batch, jnp.full(batch["tokens"].shape, 3.7))
     np.testing.assert_allclose(same_loss, loss, rtol=1e-6)
     assert_same(same_grads, grads)
 
@@ -102,46 +129,46 @@ def test_packing_changes_nothing():
         pieces["weights"].append(weights[row, :length])
     packed = {name: jnp.pad(jnp.concatenate(parts), (0, 7))[None] for name, parts in pieces.items()}
     packed_weights = packed.pop("weights")
-    loss, grads, heads = gradients(packed, packed_weights)
-    expected_loss, expected_grads, expected_heads = gradients(batch, weights)
+    loss, grads, targets, _ = gradients(packed, packed_weights)
+    expected_loss, expected_grads, expected_targets, _ = gradients(batch, weights)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
     assert_same(grads, expected_grads)
-    assert heads["targets_N"].tolist() == expected_heads["targets_N"].tolist()
+    assert targets.tolist() == expected_targets.tolist()
 
 
 def test_a_wrong_target_raises_the_loss_of_a_trained_model():
     batch = batch_of(lengths=(8, 8), padded_to=8)
     optimizer = optax.adam(1e-2)
-    step = jax.jit(make_train_step(MODEL, optimizer, HEAD_WEIGHTS))
+    step = jax.jit(make_train_step(MODEL, BASELINE, optimizer))
     state = create_state(PARAMS, optimizer)
     for _ in range(60):
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch | {"is_correct": jnp.ones(2, int)})
     wrong = batch | {"tokens": batch["tokens"].at[:, -1].add(-1)}
-    loss, _, _ = weighted_loss_and_gradients(MODEL, state.params, wrong, jnp.ones((2, 8)), HEAD_WEIGHTS)
+    loss, *_ = gradients(wrong, params=state.params)
     assert float(loss) > float(metrics["loss"]) + 0.5
 
 
 def test_a_head_without_targets_gives_zero_and_no_nan():
     batch = batch_of(lengths=(2, 2), padded_to=2)
     batch["target_mask"] = jnp.array([[False, True], [False, True]])
-    loss, grads, heads = gradients(batch, jnp.ones((2, 2)))
-    assert heads["targets_N"].tolist() == [2, 0, 0]
-    np.testing.assert_allclose(loss, HEAD_WEIGHTS[0] * heads["nll_N"][0], rtol=1e-6)
+    loss, grads, targets, nll_N = gradients(batch)
+    assert targets.tolist() == [2, 0, 0]
+    np.testing.assert_allclose(loss, HEAD_WEIGHTS[0] * nll_N[0] / 2, rtol=1e-6)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads))
     assert not np.any(grads["heads"]["attention"]["wq"][1:])
 
 
 def test_a_batch_without_any_target_changes_no_parameter_by_its_gradient():
     batch = batch_of() | {"target_mask": jnp.zeros((6, 31), bool)}
-    loss, grads, _ = gradients(batch, jnp.ones((6, 31)))
+    loss, grads, *_ = gradients(batch)
     assert float(loss) == 0
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads))
 
 
 def test_a_non_finite_step_is_skipped_and_counted():
     optimizer = optax.adam(1e-3)
-    step = jax.jit(make_train_step(MODEL, optimizer, HEAD_WEIGHTS))
-    good, batch = create_state(PARAMS, optimizer), batch_of()
+    step = jax.jit(make_train_step(MODEL, BASELINE, optimizer))
+    good, batch = create_state(PARAMS, optimizer), batch_of() | {"is_correct": jnp.ones(6, int)}
     good, _ = step(good, batch)
     poisoned = good.replace(params={**good.params, "norm": {"scale": good.params["norm"]["scale"].at[0].set(jnp.nan)}})
     once, _ = step(poisoned, batch)

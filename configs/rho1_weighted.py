@@ -1,0 +1,22 @@
+"""Rho-1: tokens on which the policy is behind a reference model count more.
+
+micro (default): 3 minutes on 2 CPU cores, from storage/models_v2/micro-mtp with storage/models_v2/micro-ref.
+    python -m wmtp_jax.train --config configs/rho1_weighted.py
+7b: the Meta checkpoint on CodeContests, with Sheared-LLaMA-2.7B as the reference.
+    python -m wmtp_jax.train --config configs/rho1_weighted.py:7b
+Keep the best tokens instead of weighting all: --config.rho1.mode=top_k
+"""
+
+from ml_collections import ConfigDict
+
+from configs import baseline
+
+
+def get_config(preset: str = "micro") -> ConfigDict:
+    """Presets: micro, 7b."""
+    config = baseline.get_config(preset)
+    config.run_name = f"rho1-{preset}"
+    config.objective = "rho1"
+    if preset == "7b":
+        config.rho1.reference = "storage/models_v2/ref-sheared-llama-2.7b"
+    return config

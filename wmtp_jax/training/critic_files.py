@@ -1,0 +1,85 @@
+"""A trained critic as a directory that another run can use: critic.safetensors and critic.json."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.training.run_directory import write_text_atomically
+
+_WEIGHTS, _RECORD = "critic.safetensors", "critic.json"
+
+
+def save_critic(directory: Path, value_params: dict, settings: dict, measures: dict[str, float]) -> None:
+    """Writes a critic; the directory appears complete or not at all, in place of an older one.
+
+    Args:
+        directory: of the critic.
+        value_params: its parameters.
+        settings: what the values depend on beside the parameters, plain JSON values.
+        measures: what it reached on the validation split.
+    """
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    leaves = {name: np.ascontiguousarray(leaf) for name, leaf in _by_name(value_params).items()}
+    save_file(leaves, partial / _WEIGHTS)
+    with open(partial / _WEIGHTS, "rb") as file:
+        os.fsync(file.fileno())
+    write_text_atomically(partial / _RECORD, json.dumps({"settings": settings, "valid": measures}, indent=2) + "\n")
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+
+
+def load_critic(directory: Path, like: dict, settings: dict) -> dict:
+    """Reads a critic that fits this run.
+
+    Args:
+        directory: as written by `save_critic`.
+        like: value parameters of this run, for their names and shapes.
+        settings: of this run; the critic must have been trained under the same.
+
+    Returns:
+        The value parameters.
+
+    Raises:
+        TrainingError: names what is missing, damaged or of another shape.
+    """
+    try:
+        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        leaves = load_file(directory / _WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(
+            f"critic {directory} cannot be read ({error}); expected {_WEIGHTS} and {_RECORD}, as a run leaves them in "
+            "its directory 'critic'"
+        ) from error
+    for name, here in settings.items():
+        there = record.get("settings", {}).get(name)
+        if there != here:
+            raise TrainingError(
+                f"critic {directory} was trained with {name} {there!r}, this run has {here!r}; train another critic "
+                "or set it back"
+            )
+    wanted = _by_name(like)
+    for name in sorted(wanted.keys() | leaves.keys()):
+        shapes = [tree[name].shape if name in tree else None for tree in (leaves, wanted)]
+        if shapes[0] != shapes[1]:
+            raise TrainingError(
+                f"critic {directory}: {name} has shape {shapes[0]}, this run needs {shapes[1]}; it belongs to a model "
+                "of another width or a head of another kind, so train a critic for this one"
+            )
+        if not np.all(np.isfinite(leaves[name])):
+            raise TrainingError(f"critic {directory}: {name} holds NaN or infinity; train the critic again")
+    structure = jax.tree.structure(like)
+    return jax.tree.unflatten(structure, [leaves[name] for name in wanted])
+
+
+def _by_name(tree: dict) -> dict[str, np.ndarray]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
