@@ -14,8 +14,9 @@ from wmtp_jax.decoding.steps import decode, prefill
 from wmtp_jax.errors import UserError
 from wmtp_jax.model import ModelConfig
 
-# Positions per pass of the prefill. Two sizes only, so that few shapes are compiled.
-_CHUNKS = (64, 256)
+# Positions per pass of the prefill, and the prompt length from which the larger one pays. Two sizes only, so that few
+# shapes are compiled.
+_CHUNKS, _LONG_PROMPT = (64, 256), 256
 # Forward passes between two looks of the host at the device: often enough for a stop or an interrupt, too rare to cost.
 _FORWARDS_PER_CALL = 64
 _FORWARDS_PER_WATCH = 4
@@ -111,7 +112,7 @@ def generate(
     lengths = [len(prompt) for prompt in prompts]
     limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
     batch_size = min(batch_size, _power_of_two(len(prompts)))
-    chunk = _CHUNKS[max(lengths) > _CHUNKS[0]]
+    chunk = _CHUNKS[max(lengths) > _LONG_PROMPT]
     n_slots = chunk * math.ceil(max(limits) / chunk)
 
     eos = -1 if eos_id is None else eos_id

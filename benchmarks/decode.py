@@ -1,0 +1,254 @@
+"""Greedy generation: self-speculation, head 1 alone, the torch reference with its cache, transformers' generate.
+
+    python benchmarks/decode.py --out decode.json
+
+The prompts are embedded tasks of the test split, the weights those of micro-mtp (for transformers its head 1), fp32.
+All four continue the same prompts up to their EOS, in batches of 1 and of 16, and take turns round by round, so that a
+change of the machine's speed hits all alike; the median round counts. Tokens are those of the continuations, so nobody
+is paid for padding or for what follows an EOS. About five minutes on 2 cores.
+
+Aims: speculation >= 2x head 1 alone on embedded tasks (batch 1) with >= 2.5 tokens per forward pass; head 1 alone
+>= 1.5x transformers.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import torch
+import transformers
+
+import converters
+from vendor.meta_llama import LLaMA, ModelArgs, Transformer
+from wmtp_jax.data import encode_prompt, load_tokenizer, read_records, render
+from wmtp_jax.decoding import generate
+from wmtp_jax.model import ModelConfig, init_params
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "storage/models_v2/micro-mtp"
+TEST_SPLIT = ROOT / "storage/datasets_v2/microcode/test.jsonl.gz"
+SMALL = ModelConfig(dim=32, n_layers=6, n_heads=2, vocab_size=64, ffn_dim=64, n_future_tokens=4, max_seq_len=256)
+
+
+class Ours:
+    """`wmtp_jax.decoding.generate`."""
+
+    def __init__(self, directory: Path, eos_id: int, max_new_tokens: int, speculate: bool):
+        self.config, self.params = converters.load(directory, dtype="float32")
+        self.settings = {"eos_id": eos_id, "max_new_tokens": max_new_tokens, "speculate": speculate}
+        self.results = []
+
+    def __call__(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Continues prompts, all in one batch."""
+        results = generate(self.params, self.config, prompts, batch_size=len(prompts), **self.settings)
+        self.results += results
+        return [result.tokens for result in results]
+
+    def first_token(self, prompt: list[int]) -> None:
+        """Prefill and one token, in the program of the whole continuation."""
+        generate(self.params, self.config, [prompt], batch_size=1, watch=lambda *_: True, **self.settings)
+
+
+class TorchReference:
+    """The reference's own loop over its KV cache; it is told how many tokens will come, so that it ends with them."""
+
+    def __init__(self, directory: Path, eos_id: int, max_new_tokens: int):
+        args = ModelArgs.from_json(directory / "params.json")
+        state = converters_state(directory)
+        model = Transformer(args)
+        model.load_state_dict(state)
+        self.llama = LLaMA(model, type("Tokenizer", (), {"eos_id": eos_id})())
+        self.eos_id, self.max_new_tokens = eos_id, max_new_tokens
+        self.n_new: dict[tuple, int] = {}
+
+    @torch.inference_mode()
+    def __call__(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Continues prompts, all in one batch."""
+        n_new = max(self.n_new[tuple(prompt)] for prompt in prompts)
+        # It drops the EOS; a continuation that did not use up its room had one.
+        rows = self.llama.generate(prompts, n_new)
+        return [
+            [*row, self.eos_id] if len(row) < self.n_new[tuple(p)] else row
+            for p, row in zip(prompts, rows, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def first_token(self, prompt: list[int]) -> None:
+        """Prefill and one token."""
+        self.llama.generate([prompt], 1)
+
+
+def converters_state(directory: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a Meta directory of safetensors files, in fp32."""
+    from safetensors.torch import load_file
+
+    return {
+        name: tensor.float()
+        for path in sorted(directory.glob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+class Transformers:
+    """`LlamaForCausalLM.generate` on the trunk with head 1, prompts padded on the left."""
+
+    def __init__(self, directory: Path, eos_id: int, max_new_tokens: int):
+        self.model = transformers.LlamaForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+        self.eos_id, self.max_new_tokens = eos_id, max_new_tokens
+
+    @torch.inference_mode()
+    def __call__(self, prompts: list[list[int]], max_new_tokens: int | None = None) -> list[list[int]]:
+        """Continues prompts, all in one batch."""
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        settings = transformers.GenerationConfig(
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
+            do_sample=False,
+            eos_token_id=self.eos_id,
+            pad_token_id=self.eos_id,
+        )
+        rows = self.model.generate(ids, attention_mask=mask, generation_config=settings)[:, longest:].tolist()
+        return [row[: row.index(self.eos_id) + 1] if self.eos_id in row else row for row in rows]
+
+    def first_token(self, prompt: list[int]) -> None:
+        """Prefill and one token."""
+        self([prompt], 1)
+
+
+def seconds_of(call, *arguments) -> tuple[float, object]:
+    """Wall-clock seconds of a call, and its result."""
+    start = time.perf_counter()
+    result = call(*arguments)
+    return time.perf_counter() - start, result
+
+
+def measure(peers: dict, prompts: list[list[int]], batch_size: int, rounds: int) -> dict:
+    """Runs all peers in turn over all prompts.
+
+    Args:
+        peers: name -> callable that continues a batch; the first one sets the expected tokens.
+        prompts: sorted by length, so that batches need little padding.
+        batch_size: prompts per call.
+        rounds: timed rounds per peer.
+
+    Returns:
+        Per peer: tokens per second (median, and every round), seconds of the first call beyond a later one, whether its
+        tokens are those of the first peer.
+    """
+    batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+    rows, expected = {}, None
+    for name, peer in peers.items():
+        first, _ = seconds_of(peer, batches[0])
+        again, _ = seconds_of(peer, batches[0])
+        tokens = [row for batch in batches for row in peer(batch)]
+        if expected is None:
+            expected = tokens
+        rows[name] = {"first_call_s": first, "warm_up_s": max(first - again, 0.0), "rounds_s": []}
+        rows[name]["rows_equal"] = sum(a == b for a, b in zip(tokens, expected, strict=True))
+        for other in peers.values():
+            if isinstance(other, TorchReference):
+                other.n_new |= {tuple(p): len(row) for p, row in zip(prompts, expected, strict=True)}
+    n_tokens = sum(map(len, expected))
+    for _ in range(rounds):
+        for name, peer in peers.items():
+            rows[name]["rounds_s"].append(sum(seconds_of(peer, batch)[0] for batch in batches))
+    for row in rows.values():
+        row["tokens_per_s"] = n_tokens / statistics.median(row["rounds_s"])
+    return {"batch_size": batch_size, "n_prompts": len(prompts), "n_tokens": n_tokens, "peers": rows}
+
+
+def time_to_first_token(peers: dict, prompts: list[list[int]]) -> dict[str, float]:
+    """Median seconds from prompt to first token, batch 1, compiled."""
+    times = {name: [] for name in peers}
+    for prompt in prompts:
+        for name, peer in peers.items():
+            peer.first_token(prompt)
+            times[name].append(seconds_of(peer.first_token, prompt)[0])
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def prepare(arguments, work: Path) -> tuple[Path, list[list[int]], int]:
+    """The model's directory, the prompts and the EOS."""
+    if arguments.small:
+        rng = np.random.default_rng(0)
+        params = init_params(SMALL, seed=1)
+        params["heads"] = jax.tree.map(lambda x: 0.9 * x[:1] + 0.1 * x, params["heads"])
+        converters.save_meta(work / "model", SMALL, params)
+        return work / "model", [rng.integers(3, 64, n).tolist() for n in rng.integers(4, 30, arguments.n_prompts)], 2
+    tokenizer = load_tokenizer(arguments.model)
+    seen, prompts = set(), []
+    for record in read_records(TEST_SPLIT):
+        prompt = render(record, "raw")
+        if prompt not in seen:
+            seen.add(prompt)
+            prompts.append(encode_prompt(prompt, tokenizer))
+    return arguments.model, prompts[: arguments.n_prompts], tokenizer.eos_id
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=MODEL, help="Meta layout, safetensors (default: micro-mtp)")
+    parser.add_argument("--n_prompts", type=int, default=48)
+    parser.add_argument("--max_new_tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--small", action="store_true", help="a tiny random model: does the script run?")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        directory, prompts, eos_id = prepare(arguments, Path(temporary))
+        prompts.sort(key=len)
+        config, params = converters.load(directory, dtype="float32")
+        converters.save_hf(Path(temporary) / "hf", config, params)
+        drafting = Ours(directory, eos_id, arguments.max_new_tokens, speculate=True)
+        peers = {
+            "speculation": drafting,
+            "head 1 alone": Ours(directory, eos_id, arguments.max_new_tokens, speculate=False),
+            "torch reference": TorchReference(directory, eos_id, arguments.max_new_tokens),
+            "transformers": Transformers(Path(temporary) / "hf", eos_id, arguments.max_new_tokens),
+        }
+        runs = [measure(peers, prompts, batch_size, arguments.rounds) for batch_size in (1, 16)]
+        first_token_s = time_to_first_token(peers, prompts[:: max(len(prompts) // 8, 1)])
+
+    n_tokens = sum(len(result.tokens) for result in drafting.results)
+    n_forwards = sum(result.forward_passes for result in drafting.results)
+    speed = {name: row["tokens_per_s"] for name, row in runs[0]["peers"].items()}
+    aims = {
+        "tokens per forward pass": (n_tokens / n_forwards, 2.5),
+        "speculation / head 1 alone, batch 1": (speed["speculation"] / speed["head 1 alone"], 2.0),
+        "head 1 alone / transformers, batch 1": (speed["head 1 alone"] / speed["transformers"], 1.5),
+    }
+    print(f"{len(prompts)} prompts, greedy, fp32, {os.cpu_count()} cores, {jax.devices()[0].device_kind}")
+    print(f"{'':<18}{'tokens/s':>20}{'rows equal':>20}{'compile s':>20}{'first token':>14}")
+    print(f"{'':<18}" + f"{'batch 1':>10}{'batch 16':>10}" * 3 + f"{'ms':>14}")
+    for name in peers:
+        row = [run["peers"][name] for run in runs]
+        cells = [f"{one['tokens_per_s']:>10.0f}" for one in row]
+        cells += [f"{one['rows_equal']:>6}/{len(prompts):<3}" for one in row]
+        cells += [f"{one['warm_up_s']:>10.1f}" for one in row]
+        print(f"{name:<18}" + "".join(cells) + f"{1e3 * first_token_s[name]:>14.1f}")
+    for name, (value, aim) in aims.items():
+        print(f"{name}: {value:.2f} (aim {aim})")
+    record = {
+        "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "device": jax.devices()[0].device_kind},
+        "versions": {"jax": jax.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        "small": arguments.small,
+        "runs": runs,
+        "first_token_s": first_token_s,
+        "aims": {name: {"value": value, "aim": aim} for name, (value, aim) in aims.items()},
+    }
+    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"written to {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
