@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from random import Random
 
@@ -34,8 +35,6 @@ def test_a_problem_depends_on_its_stream_alone():
 
 
 def test_disagreeing_styles_are_refused():
-    from dataclasses import replace
-
     family = replace(BY_NAME["linear"], styles=("return {a} * {x} {sign.code} {b}", "return {a} * {x}"))
     with pytest.raises(ValueError, match="linear: style 1"):
         build(family, settings(family)[0], Random(0))
@@ -126,7 +125,7 @@ def test_a_missing_file_is_named(written):
 def test_a_file_without_its_digest_is_named(written):
     path = written / "test.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(MicrocodeError, match=r"test\.jsonl\.gz has not the digest"):
+    with pytest.raises(MicrocodeError, match=r"test\.jsonl\.gz does not have the digest"):
         shipping.verify(written)
     sign(written)
     with pytest.raises(MicrocodeError, match="not a whole gzip file"):
@@ -153,7 +152,7 @@ def test_other_metadata_is_noticed(written):
 def test_a_digest_list_cannot_point_outside(written):
     (written / "SHA256SUMS").write_text(f"{hashlib.sha256(b'').hexdigest()}  ../empty\n")
     (written.parent / "empty").write_bytes(b"")
-    with pytest.raises(MicrocodeError, match="has not the digest"):
+    with pytest.raises(MicrocodeError, match="does not have the digest"):
         shipping.verify(written)
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import sentencepiece
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data.microcode import MicrocodeError
@@ -25,10 +25,9 @@ def test_ids_of_the_special_pieces(tokenizer):
 @pytest.mark.parametrize("split", ["pretrain", "train", "valid", "test"])
 def test_every_record_survives(root, tokenizer, split):
     with gzip.open(root / DATA.parent / f"{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            for text in (record["instruction"], record["output"]):
-                assert tokenizer.decode(tokenizer.encode(text)) == text
+        records = [json.loads(line) for line in lines]
+    texts = sorted({record[field] for record in records for field in ("instruction", "output")})
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
 
 
 @pytest.mark.parametrize(
@@ -52,6 +51,7 @@ def test_odd_text_survives(tokenizer, text):
 
 
 # U+2581 is SentencePiece's own sign for the space; surrogates are no text.
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_characters="\u2581", exclude_categories=["Cs"])))
 def test_any_text_survives(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
