@@ -5,7 +5,9 @@ from wmtp_jax.data.encoding import Example, encode_prompt, encode_record
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Counts, Examples, from_examples, load_examples
 from wmtp_jax.data.packing import Rows, first_fit
-from wmtp_jax.data.records import Record, read_records
+from wmtp_jax.data.pairs import length_balanced_pairs
+from wmtp_jax.data.records import Record, read_records, task_of
+from wmtp_jax.data.sampling import Sampling, require_labels
 from wmtp_jax.data.templates import TEMPLATES, render
 from wmtp_jax.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -18,6 +20,7 @@ __all__ = [
     "Examples",
     "Record",
     "Rows",
+    "Sampling",
     "Tokenizer",
     "TrainingBatches",
     "encode_prompt",
@@ -25,9 +28,12 @@ __all__ = [
     "evaluation_batches",
     "first_fit",
     "from_examples",
+    "length_balanced_pairs",
     "load_examples",
     "load_tokenizer",
     "make_batches",
     "read_records",
     "render",
+    "require_labels",
+    "task_of",
 ]

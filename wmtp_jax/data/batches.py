@@ -1,5 +1,6 @@
 """Training batches as a resumable stream, evaluation batches as a finite one."""
 
+import hashlib
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.layout import lay_out
 from wmtp_jax.data.packing import Rows, first_fit, one_per_row
 from wmtp_jax.data.plan import ShuffledPlan, packing_order
+from wmtp_jax.data.sampling import Sampling, sampling_streams
 
 Batch = dict[str, np.ndarray]
 
@@ -23,7 +25,7 @@ class TrainingBatches(Iterator[Batch]):
     """An endless, resumable stream of batches; batch(step) depends on the data, the settings and the step alone.
 
     Attributes:
-        steps_per_epoch: Batches in which every row is seen once, on average.
+        steps_per_epoch: Batches in which every row (or pair) is seen once, on average.
         fingerprint: What the stream depends on; a state saved under another one is refused.
     """
 
@@ -42,7 +44,7 @@ class TrainingBatches(Iterator[Batch]):
         # grain brings jax and orbax along, which reading records must not.
         import grain
 
-        self.steps_per_epoch = len(rows) / batch_size
+        self.steps_per_epoch = plan.steps_per_epoch
         self.fingerprint = fingerprint
         self._examples = examples
         self._rows = rows
@@ -124,6 +126,7 @@ def make_batches(
     seed: int,
     buckets: Sequence[int],
     pack: bool = False,
+    sampling: Sampling | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> TrainingBatches:
@@ -136,6 +139,7 @@ def make_batches(
         buckets: Padded lengths S. A batch has the length of its bucket: as many compiled steps as buckets.
         pack: Packs several documents into each row of the largest bucket's length instead, told apart by segment ids.
             Which documents share a row is decided once; the order of rows changes with each epoch.
+        sampling: Which examples make up a batch; None takes each once per epoch.
         process_index: Which part of the global batch this process makes.
         process_count: Into how many parts it is divided.
 
@@ -143,12 +147,36 @@ def make_batches(
         The stream, at step 0.
 
     Raises:
-        DataError: A setting is wrong, or an example fits no bucket.
+        DataError: A setting is wrong, an example fits no bucket, or the data do not have what `sampling` asks for.
     """
     buckets = _check_buckets(examples, buckets)
     _check_sizes(batch_size, process_index, process_count)
     if seed < 0:
         raise DataError(f"seed is {seed}; expected 0 or more.")
+    score_digests = {
+        name: hashlib.sha256(np.ascontiguousarray(scores)).hexdigest() for name, scores in examples.token_scores.items()
+    }
+    fingerprint = {
+        "examples": examples.digest,
+        "token_scores": score_digests or None,
+        "seed": seed,
+        "batch_size": batch_size,
+        "pack": pack,
+        "sampling": sampling.fingerprint if sampling else None,
+    }
+    streams = None
+    if fingerprint["sampling"]:
+        if pack:
+            raise DataError(
+                "pack puts several documents into a row but sampling chooses single ones; "
+                "set pack to False or drop correct_ratio, pairs and difficulty_weights."
+            )
+        if sampling.pairs and batch_size // process_count % 2:
+            raise DataError(
+                f"batch_size {batch_size} gives {batch_size // process_count} rows to each of {process_count} "
+                "process(es); expected an even number, so that no pair is torn apart."
+            )
+        streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
     if pack:
         buckets = buckets[-1:]
         rows = first_fit(examples.lengths, packing_order(len(examples), seed), buckets[0])
@@ -158,17 +186,11 @@ def make_batches(
     return TrainingBatches(
         examples,
         rows,
-        ShuffledPlan(np.diff(row_ends), batch_size=batch_size, buckets=buckets, seed=seed),
+        ShuffledPlan(np.diff(row_ends), batch_size=batch_size, buckets=buckets, seed=seed, streams=streams),
         batch_size=batch_size,
         process_index=process_index,
         process_count=process_count,
-        fingerprint={
-            "examples": examples.digest,
-            "seed": seed,
-            "batch_size": batch_size,
-            "buckets": list(buckets),
-            "pack": pack,
-        },
+        fingerprint={**fingerprint, "buckets": list(buckets)},
     )
 
 

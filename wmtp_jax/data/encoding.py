@@ -18,12 +18,14 @@ class Example:
         target_mask: bool [n], True on the response's tokens and the EOS.
         is_correct: The record's label.
         task_id: The record's task id.
+        difficulty: The record's metadata.difficulty as text; empty when there is none.
     """
 
     tokens: np.ndarray
     target_mask: np.ndarray
     is_correct: bool | None
     task_id: str
+    difficulty: str = ""
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> list[int]:
@@ -58,9 +60,11 @@ def encode_record(record: Record, tokenizer: Tokenizer, template: str, max_lengt
     length = len(prompt_ids) + len(response_ids)
     if length > max_length:
         return None
+    difficulty = record.metadata.get("difficulty")
     return Example(
         tokens=np.array(prompt_ids + response_ids, np.int32),
         target_mask=np.arange(length) >= len(prompt_ids),
         is_correct=record.is_correct,
         task_id=record.task_id,
+        difficulty="" if difficulty is None else str(difficulty),
     )

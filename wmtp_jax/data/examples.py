@@ -1,15 +1,17 @@
 """A data set in memory: all tokens in one flat array, one column per label."""
 
+import collections
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from wmtp_jax.data.encoding import Example, encode_record
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.records import Record, read_records
+from wmtp_jax.data.records import Record, read_records, task_of
 from wmtp_jax.data.tokenizer import Tokenizer
 
 POLICY_SAMPLES = ("correct", "all")
@@ -27,6 +29,7 @@ class Counts:
         over_length: Left out because they have more tokens than allowed.
         incorrect: Left out because they are labelled incorrect.
         not_clean: Left out because they are not marked clean.
+        over_cap: Left out because their problem has enough solutions of that label.
     """
 
     read: int
@@ -34,12 +37,14 @@ class Counts:
     over_length: int
     incorrect: int
     not_clean: int
+    over_cap: int = 0
 
     def __str__(self) -> str:
         """One line for a log."""
+        capped = f", {self.over_cap} over the cap per problem" if self.over_cap else ""
         return (
             f"{self.kept} of {self.read} records kept (left out: {self.over_length} over-long, "
-            f"{self.incorrect} incorrect, {self.not_clean} not clean)"
+            f"{self.incorrect} incorrect, {self.not_clean} not clean{capped})"
         )
 
 
@@ -53,7 +58,11 @@ class Examples:
         prompt_lengths: int32 [n], BOS included: the number of leading tokens that are no targets.
         is_correct: int8 [n]: 1, 0, or -1 for unknown.
         task_ids: n task ids.
+        difficulty: int32 [n], each example's position in `difficulty_names`.
+        difficulty_names: The difficulties that occur, sorted; "" stands for records that name none.
         counts: What was left out on the way.
+        token_scores: Name -> float32 [sum of lengths]: further columns per token, which come out of batches as
+            [B, S] arrays of that name. Computed from the data, hence no part of the digest.
     """
 
     tokens: np.ndarray
@@ -61,7 +70,19 @@ class Examples:
     prompt_lengths: np.ndarray
     is_correct: np.ndarray
     task_ids: tuple[str, ...]
+    difficulty: np.ndarray
+    difficulty_names: tuple[str, ...]
     counts: Counts
+    token_scores: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        """Refuses scores that belong to other tokens."""
+        for name, scores in self.token_scores.items():
+            if scores.shape != self.tokens.shape or scores.dtype != np.float32:
+                raise DataError(
+                    f"token scores '{name}' are {scores.dtype} of shape {scores.shape}; expected float32 of shape "
+                    f"{self.tokens.shape}, one per token, so compute them again for these examples."
+                )
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -73,13 +94,20 @@ class Examples:
         return np.diff(self.offsets)
 
     @functools.cached_property
+    def problems(self) -> np.ndarray:
+        """int32 [n], the number of each example's problem (`task_of` its id), counted in the order of appearance."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(task_of(task_id), len(numbers)) for task_id in self.task_ids], np.int32)
+
+    @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that a batch is made of."""
+        """SHA-256 of the records' part of a batch: all but the token scores."""
         state = hashlib.sha256()
-        for column in (self.tokens, self.offsets, self.prompt_lengths, self.is_correct):
+        for column in (self.tokens, self.offsets, self.prompt_lengths, self.is_correct, self.difficulty):
             state.update(f"{column.dtype.str}{column.shape}".encode())
             state.update(np.ascontiguousarray(column))
-        state.update("\0".join(self.task_ids).encode())
+        for names in (self.task_ids, self.difficulty_names):
+            state.update("\0".join((str(len(names)), *names)).encode())
         return state.hexdigest()
 
 
@@ -94,6 +122,8 @@ def from_examples(examples: list[Example], counts: Counts | None = None) -> Exam
         The columns.
     """
     n = len(examples)
+    difficulty_names = tuple(sorted({example.difficulty for example in examples}))
+    code = {name: i for i, name in enumerate(difficulty_names)}
     lengths = np.array([len(example.tokens) for example in examples], np.int64)
     return Examples(
         tokens=np.concatenate([example.tokens for example in examples] or [np.zeros(0, np.int32)]).astype(np.int32),
@@ -101,6 +131,8 @@ def from_examples(examples: list[Example], counts: Counts | None = None) -> Exam
         prompt_lengths=np.array([np.sum(~example.target_mask) for example in examples], np.int32),
         is_correct=np.array([_label(example.is_correct) for example in examples], np.int8),
         task_ids=tuple(example.task_id for example in examples),
+        difficulty=np.array([code[example.difficulty] for example in examples], np.int32),
+        difficulty_names=difficulty_names,
         counts=counts or Counts(read=n, kept=n, over_length=0, incorrect=0, not_clean=0),
     )
 
@@ -114,6 +146,7 @@ def load_examples(
     over_length: str = "drop",
     policy_samples: str = "correct",
     clean_only: bool = False,
+    max_per_problem: int = 0,
 ) -> Examples:
     """Reads, checks and tokenizes a file of records.
 
@@ -126,6 +159,8 @@ def load_examples(
         policy_samples: "correct" leaves out records labelled incorrect (unlabelled ones are imitated); "all" keeps
             both. A critic learns from both: its objectives load "all" and mask the imitation by `is_correct`.
         clean_only: Keeps only records whose metadata.clean is true (the data of a reference model).
+        max_per_problem: Largest number of correct, of incorrect and of unlabelled solutions kept per problem; 0 keeps
+            all. The first of the file that pass the other filters are kept, so no seed decides what the data are.
 
     Returns:
         The examples, in the order of the file.
@@ -135,16 +170,23 @@ def load_examples(
     """
     _check_choice("over_length", over_length, OVER_LENGTH)
     _check_choice("policy_samples", policy_samples, POLICY_SAMPLES)
+    if max_per_problem < 0:
+        raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (no cap) or more.")
     examples = []
-    read = too_long = incorrect = not_clean = 0
+    kept_of: collections.Counter[tuple[str, bool | None]] = collections.Counter()
+    read = too_long = incorrect = not_clean = over_cap = 0
     for record in read_records(path):
         read += 1
+        problem = task_of(record.task_id), record.is_correct
         if clean_only and not _is_clean(record, f"{path}:{read}"):
             not_clean += 1
         elif policy_samples == "correct" and record.is_correct is False:
             incorrect += 1
+        elif max_per_problem and kept_of[problem] == max_per_problem:
+            over_cap += 1
         elif (example := encode_record(record, tokenizer, template, max_length)) is not None:
             examples.append(example)
+            kept_of[problem] += 1
         elif over_length == "error":
             raise DataError(
                 f"{path}:{read}: the record '{record.task_id}' has more than max_length {max_length} tokens; "
@@ -152,7 +194,14 @@ def load_examples(
             )
         else:
             too_long += 1
-    counts = Counts(read=read, kept=len(examples), over_length=too_long, incorrect=incorrect, not_clean=not_clean)
+    counts = Counts(
+        read=read,
+        kept=len(examples),
+        over_length=too_long,
+        incorrect=incorrect,
+        not_clean=not_clean,
+        over_cap=over_cap,
+    )
     if not examples:
         raise DataError(
             f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file."

@@ -17,7 +17,9 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
 
     Returns:
         tokens int32 [B, S] (0 where padded); segment_ids int32 [B, S] (0 = padding, 1, 2, .. = the row's documents);
-        target_mask bool [B, S]; is_correct int8 [B] (1, 0, or -1: unknown, an empty row, or several documents).
+        target_mask bool [B, S]; is_correct int8 [B] (1, 0, or -1: unknown, an empty row, or several documents);
+        rows int32 [B] (the example's number, or -1: an empty row, or several documents); and for each of
+        `examples.token_scores` a float32 [B, S] of its name (0 where padded).
     """
     shape = (len(rows), row_length)
     # Which element of the flat columns stands where: any per-token column is laid out by it.
@@ -25,6 +27,7 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
     segment_ids_BxS = np.zeros(shape, np.int32)
     target_mask_BxS = np.zeros(shape, bool)
     is_correct_B = np.full(len(rows), UNKNOWN, np.int8)
+    rows_B = np.full(len(rows), -1, np.int32)
     for b, documents in enumerate(rows):
         end = 0
         for segment, document in enumerate(documents, start=1):
@@ -35,9 +38,15 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
             target_mask_BxS[b, begin + examples.prompt_lengths[document] : end] = True
         if len(documents) == 1:
             is_correct_B[b] = examples.is_correct[documents[0]]
+            rows_B[b] = documents[0]
+    per_token = {"tokens": examples.tokens, **examples.token_scores}
     return {
-        "tokens": np.where(segment_ids_BxS > 0, examples.tokens[source_BxS], 0).astype(np.int32),
+        **{
+            name: np.where(segment_ids_BxS > 0, column[source_BxS], 0).astype(column.dtype)
+            for name, column in per_token.items()
+        },
         "segment_ids": segment_ids_BxS,
         "target_mask": target_mask_BxS,
         "is_correct": is_correct_B,
+        "rows": rows_B,
     }

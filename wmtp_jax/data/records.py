@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ class Record:
     metadata: dict[str, Any]
 
 
+_SOLUTION = re.compile(r"_(?:in)?correct_\d+$")
+
 # Field name -> (accepted types, how the message calls them).
 _FIELDS = {
     "instruction": ((str,), "a string"),
@@ -42,6 +45,18 @@ _FIELDS = {
     "metadata": ((dict,), "an object"),
 }
 _EXPECTED = "expected exactly the fields " + ", ".join(_FIELDS)
+
+
+def task_of(task_id: str) -> str:
+    """A record's problem.
+
+    Args:
+        task_id: The record's task id.
+
+    Returns:
+        The id without the `_correct_N` or `_incorrect_N` of one solution.
+    """
+    return _SOLUTION.sub("", task_id)
 
 
 def read_records(path: str | Path) -> Iterator[Record]:

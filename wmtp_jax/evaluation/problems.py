@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from wmtp_jax.data import Record, render
+from wmtp_jax.data import Record, render, task_of
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.execution import Program
 
@@ -14,8 +14,6 @@ NEVER = r"(?!)"
 
 # CodeContests keeps its tests in these three columns.
 CASE_FIELDS = ("public_tests", "private_tests", "generated_tests")
-
-_SOLUTION = re.compile(r"_(?:in)?correct_\d+$")
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,6 @@ class Problem:
         """The program that a completion stands for, with what judges it; none at all for an empty answer."""
         answer = self.answer(completion)
         return Program(self.head + answer if answer.strip() else "", self.tests, cases=self.cases)
-
-
-def task_of(task_id: str) -> str:
-    """A record's problem: its task id without the `_correct_N` or `_incorrect_N` of one solution."""
-    return _SOLUTION.sub("", task_id)
 
 
 def record_problems(records: Iterable[Record], *, template: str = "raw", where: str = "records") -> list[Problem]:

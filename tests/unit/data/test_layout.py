@@ -20,11 +20,13 @@ def test_by_hand(numbered):
         batch["target_mask"], [[0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0]]
     )
     np.testing.assert_array_equal(batch["is_correct"], [1, -1, -1])
+    np.testing.assert_array_equal(batch["rows"], [0, -1, -1])
     assert {name: array.dtype.name for name, array in batch.items()} == {
         "tokens": "int32",
         "segment_ids": "int32",
         "target_mask": "bool",
         "is_correct": "int8",
+        "rows": "int32",
     }
 
 

@@ -1,0 +1,145 @@
+"""A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
+
+import heapq
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.examples import Examples
+from wmtp_jax.data.plan import permutation
+
+# A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
+_TOLERANCE = 10
+
+
+def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int, epoch: int) -> np.ndarray:
+    """Pairs solutions at random: as many pairs per problem as its scarcer label has solutions.
+
+    Args:
+        examples: The data set.
+        rows: The example numbers to choose from.
+        seed: The run's seed.
+        stream: Which stream of random numbers to use.
+        epoch: Every epoch has other partners, so that all solutions of a problem are seen in turn.
+
+    Returns:
+        int64 [P, 2], (correct, incorrect) example numbers, no example twice. P and the problem of pair i are the same
+        in every epoch.
+    """
+    shuffled = rows[permutation(len(rows), seed, stream, epoch)]
+    by_problem = shuffled[np.argsort(examples.problems[shuffled], kind="stable")]
+    # A solution's key is its problem and its rank among the problem's solutions of its label.
+    sides = {}
+    for label in (1, 0):
+        side = by_problem[examples.is_correct[by_problem] == label]
+        problems = examples.problems[side].astype(np.int64)
+        rank = np.arange(len(side)) - np.searchsorted(problems, problems)
+        sides[label] = side, problems * len(rows) + rank
+    (correct, correct_keys), (incorrect, incorrect_keys) = sides[1], sides[0]
+    _, left, right = np.intersect1d(correct_keys, incorrect_keys, assume_unique=True, return_indices=True)
+    return np.stack([correct[left], incorrect[right]], axis=1).astype(np.int64)
+
+
+def length_balanced_pairs(
+    examples: Examples, *, rows: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Pairs solutions so that their length does not tell which one is correct.
+
+    First every problem's correct and incorrect solutions are matched one to one, the nearest lengths first. Then each
+    pair whose correct side is d tokens longer is matched with one whose incorrect side is longer by d, give or take a
+    tenth; pairs without such a counterpart are dropped, pairs of equal length stay. So the longer side is the correct
+    one in exactly half of the pairs that differ.
+
+    Args:
+        examples: The data set; unlabelled examples are passed over.
+        rows: The example numbers to choose from; None takes all.
+        groups: [n], a number per example; the balance holds among the pairs of each group (that of the correct side).
+            None balances over all.
+
+    Returns:
+        int64 [P, 2], (correct, incorrect) example numbers in the order of the correct ones, no example twice.
+
+    Raises:
+        DataError: No problem has both labels, or one label's solutions are always the longer ones.
+    """
+    rows = np.arange(len(examples)) if rows is None else rows
+    lengths = examples.lengths
+    pairs = np.array(list(_nearest_in_each_problem(examples, rows)), np.int64).reshape(-1, 2)
+    if not len(pairs):
+        raise no_pairs()
+    difference = lengths[pairs[:, 0]] - lengths[pairs[:, 1]]
+    group_of_pair = np.zeros(len(pairs), np.int64) if groups is None else groups[pairs[:, 0]]
+    kept = [np.flatnonzero(difference == 0)]
+    for group in np.unique(group_of_pair):
+        longer, shorter = (np.flatnonzero((sign * difference > 0) & (group_of_pair == group)) for sign in (1, -1))
+        opposite = nearest(difference[longer], -difference[shorter])
+        both = np.stack([longer[opposite[:, 0]], shorter[opposite[:, 1]]], axis=1)
+        larger, smaller = np.abs(difference[both]).max(axis=1), np.abs(difference[both]).min(axis=1)
+        kept.append(both[larger - smaller <= larger // _TOLERANCE].ravel())
+    chosen = pairs[np.concatenate(kept)]
+    if not len(chosen):
+        raise DataError(
+            f"none of the {len(pairs)} pairs of a correct and an incorrect solution can be balanced by length: one "
+            "label is always the longer one; expected both cases, so bring more solutions or drop length_balanced."
+        )
+    return chosen[np.argsort(chosen[:, 0], kind="stable")]
+
+
+def no_pairs() -> DataError:
+    """What is said when there is nothing to pair."""
+    return DataError(
+        "no problem has both a correct and an incorrect solution, so there are no pairs; expected task ids "
+        "NAME_correct_N and NAME_incorrect_N of one NAME, so bring such data or drop pairs."
+    )
+
+
+def nearest(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Matches two lists of numbers one to one, always the closest two that are still free.
+
+    Args:
+        left: int [m].
+        right: int [n].
+
+    Returns:
+        int64 [min(m, n), 2], positions in left and in right.
+    """
+    values = np.concatenate([left, right]).tolist()
+    order = np.argsort(values, kind="stable").tolist()
+    is_left = [index < len(left) for index in order]
+    # The closest two of opposite sides are always neighbours among the free ones: a line that is closed over gaps.
+    n = len(order)
+    before, after = [i - 1 for i in range(n)], [i + 1 for i in range(n)]
+    free = [True] * n
+
+    def candidates(i: int, j: int) -> list[tuple[int, int, int]]:
+        inside = i >= 0 and j < n
+        return [(values[order[j]] - values[order[i]], i, j)] if inside and is_left[i] != is_left[j] else []
+
+    heap = [entry for i, j in itertools.pairwise(range(n)) for entry in candidates(i, j)]
+    heapq.heapify(heap)
+    matches = []
+    while heap:
+        _, i, j = heapq.heappop(heap)
+        if not (free[i] and free[j]):
+            continue
+        free[i] = free[j] = False
+        matches.append((order[i], order[j] - len(left)) if is_left[i] else (order[j], order[i] - len(left)))
+        if before[i] >= 0:
+            after[before[i]] = after[j]
+        if after[j] < n:
+            before[after[j]] = before[i]
+        for entry in candidates(before[i], after[j]):
+            heapq.heappush(heap, entry)
+    return np.array(matches, np.int64).reshape(-1, 2)
+
+
+def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> Iterator[tuple[int, int]]:
+    by_problem = rows[np.argsort(examples.problems[rows], kind="stable")]
+    ends = np.flatnonzero(np.diff(examples.problems[by_problem])) + 1
+    lengths = examples.lengths
+    for solutions in np.split(by_problem, ends):
+        correct, incorrect = (solutions[examples.is_correct[solutions] == label] for label in (1, 0))
+        for left, right in nearest(lengths[correct], lengths[incorrect]):
+            yield correct[left], incorrect[right]
