@@ -1,21 +1,20 @@
 """Let a model solve problems and run what it wrote: the short way, in memory, for use during training."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from wmtp_jax.data import Tokenizer, encode_prompt
-from wmtp_jax.decoding import Generation, generate
+from wmtp_jax.data import Tokenizer
+from wmtp_jax.evaluation.answers import Decoding, answer_problems, draft_measures
 from wmtp_jax.evaluation.execution import check_programs
 from wmtp_jax.evaluation.passing import pass_at_k
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.model import ModelConfig
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 5.0
 MEMORY_BYTES = 512 << 20
 
 
@@ -25,7 +24,7 @@ class Trial:
 
     Attributes:
         pass_at_1: mean over problems of the share of samples that pass.
-        tokens_per_forward: new tokens per forward pass after the prefill; 1 without drafts.
+        tokens_per_forward: new tokens per forward pass; 1 without drafts.
         acceptance: share of verification passes that kept the draft of head 2, 3, ...
         reasons: how many samples ended how ("passed", "wrong answer", ...).
         samples: one row per sample: task_id, sample, completion, passed, reason, stop_reason.
@@ -57,13 +56,13 @@ def try_problems(
     sandbox: str = "bwrap",
     progress: Callable[[int, int], None] | None = None,
 ) -> Trial:
-    """Generates `n_samples` programs per problem and runs them against the problem's tests.
+    """Writes `n_samples` programs per problem and runs them against the problem's tests.
 
     Args:
         params: parameters of the model.
         config: its architecture.
         tokenizer: its tokenizer.
-        problems: with assert tests.
+        problems: with what judges them.
         max_new_tokens: most tokens per program.
         n_samples: programs per problem; more than one needs a temperature.
         temperature: 0 for greedy.
@@ -79,74 +78,43 @@ def try_problems(
 
     Returns:
         The `Trial`.
+
+    Raises:
+        ExecutionError: there is no sandbox on this machine, or it does not hold.
     """
-    prompts = [encode_prompt(problem.prompt, tokenizer) for problem in problems for _ in range(n_samples)]
     asked = [problem for problem in problems for _ in range(n_samples)]
-    stops = [re.compile(problem.stop) for problem in asked]
-
-    def ended(place: int, tokens: list[int], heads: list[int]) -> bool:
-        return stops[place].search(tokenizer.decode_continuation(prompts[place], tokens)) is not None
-
+    decoding = Decoding(max_new_tokens, temperature, top_p, speculate=speculate, seed=seed, batch_size=batch_size)
+    answers = answer_problems(params, config, tokenizer, asked, range(len(asked)), decoding)
     judged = 0
 
-    def count() -> None:
+    def count(index: int, verdict) -> None:
         nonlocal judged
         judged += 1
-        progress(judged, len(asked))
+        if progress:
+            progress(judged, len(asked))
 
-    results = generate(
-        params,
-        config,
-        prompts,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        eos_id=tokenizer.eos_id,
-        speculate=speculate,
-        seed=seed,
-        batch_size=batch_size,
-        watch=ended,
-    )
-    texts = [
-        tokenizer.decode_continuation(prompt, result.tokens) for prompt, result in zip(prompts, results, strict=True)
-    ]
     verdicts = check_programs(
-        [problem.program(text) for problem, text in zip(asked, texts, strict=True)],
+        [problem.program(answer.text) for problem, answer in zip(asked, answers, strict=True)],
         timeout_s=timeout_s,
         memory_bytes=memory_bytes,
         workers=workers or os.cpu_count() or 1,
         sandbox=sandbox,
-        on_verdict=(lambda index, verdict: count()) if progress else None,
+        on_verdict=count,
     )
-    samples = [
-        {
-            "task_id": problem.task_id,
-            "sample": place % n_samples,
-            "completion": problem.answer(text),
-            "passed": verdict.passed,
-            "reason": verdict.reason,
-            "stop_reason": result.stop_reason,
-        }
-        for place, (problem, text, verdict, result) in enumerate(zip(asked, texts, verdicts, results, strict=True))
-    ]
-    passed = np.array([row["passed"] for row in samples]).reshape(len(problems), n_samples).sum(1)
+    passed = np.array([verdict.passed for verdict in verdicts]).reshape(len(problems), n_samples).sum(1)
     return Trial(
         pass_at_1=float(np.mean([pass_at_k(n_samples, int(c), 1) for c in passed])),
-        **draft_measures(results, config.n_future_tokens),
-        reasons=dict(Counter(row["reason"] for row in samples).most_common()),
-        samples=samples,
+        **draft_measures(answers),
+        reasons=dict(Counter(verdict.reason for verdict in verdicts).most_common()),
+        samples=[
+            {
+                "task_id": problem.task_id,
+                "sample": place % n_samples,
+                "completion": answer.text,
+                "passed": verdict.passed,
+                "reason": verdict.reason,
+                "stop_reason": answer.stop_reason,
+            }
+            for place, (problem, answer, verdict) in enumerate(zip(asked, answers, verdicts, strict=True))
+        ],
     )
-
-
-def draft_measures(results: Sequence[Generation], n_future_tokens: int) -> dict:
-    """Tokens per forward pass and acceptance per draft position, over all results together.
-
-    The prefill writes the first token with head 1 and is counted with it, as one forward pass with one token.
-    """
-    forwards = sum(result.forward_passes for result in results)
-    verifications = max(forwards - len(results), 1)
-    accepted = np.sum([result.accepted(n_future_tokens) for result in results], axis=0)
-    return {
-        "tokens_per_forward": sum(len(result.tokens) for result in results) / forwards,
-        "acceptance": [float(count) / verifications for count in accepted],
-    }

@@ -1,0 +1,307 @@
+"""Judges a model by its programs: python -m wmtp_jax.evaluate --model storage/models_v2/micro-mtp --benchmark microcode
+
+Samples go to OUTPUT/samples.jsonl, verdicts to OUTPUT/verdicts.jsonl, the table to OUTPUT/result.json. The same command
+continues where it was killed. `--generate_only` stops after the samples; `--samples FILE` judges those of elsewhere.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import converters
+from wmtp_jax.data import Record, Tokenizer, encode_record, evaluation_batches, from_examples, load_tokenizer
+from wmtp_jax.errors import UserError
+from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures
+from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
+from wmtp_jax.evaluation.errors import EvaluationError
+from wmtp_jax.evaluation.execution import Verdict, check_programs
+from wmtp_jax.evaluation.heads import evaluate_heads
+from wmtp_jax.evaluation.problems import Problem
+from wmtp_jax.evaluation.rows import RowFile, read_rows
+from wmtp_jax.evaluation.sandbox import SANDBOXES
+from wmtp_jax.evaluation.summary import summarize, table
+from wmtp_jax.model import ModelConfig, MTPTransformer
+
+_SHORTEST_BUCKET = 64
+_HEADS_BATCH = 16
+_CHUNK_LENGTH = 128
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        run(arguments)
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def run(arguments: argparse.Namespace) -> dict:
+    """Samples, verdicts, scores of the heads, table."""
+    _validate(arguments)
+    problems = load_problems(arguments.benchmark, arguments.data, template=arguments.template, shots=arguments.shots)[
+        : arguments.limit
+    ]
+    output = arguments.output or Path("evaluations", f"{_model_name(arguments)}-{Path(arguments.benchmark).name}")
+    result = {"benchmark": arguments.benchmark, "problems": [{"task_id": problem.task_id} for problem in problems]}
+    if arguments.model:
+        config, params, tokenizer = _load_model(arguments.model, arguments.dtype)
+        settings, samples = _write_samples(arguments, output, problems, config, params, tokenizer)
+        result |= _score_heads(config, params, tokenizer, problems)
+    else:
+        settings, samples = _read_samples(arguments, problems)
+    answers = [Answer(*(row[field.name] for field in dataclasses.fields(Answer))) for row in samples]
+    result |= {"settings": settings} | draft_measures(answers)
+    if not arguments.generate_only:
+        verdicts = _judge(arguments, output, problems, settings, samples)
+        result |= summarize(verdicts, arguments.k)
+    _write_result(output / "result.json", result)
+    print(f"{table(result)}\n\n{output}")
+    return result
+
+
+def _write_samples(
+    arguments, output: Path, problems: list[Problem], config: ModelConfig, params, tokenizer: Tokenizer
+) -> tuple[dict, list[dict]]:
+    """Generates what is not there yet, in portions whose limits do not depend on what is."""
+    decoding = Decoding(
+        max_new_tokens=arguments.max_new_tokens,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k,
+        speculate=not arguments.no_speculation,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        dtype=arguments.dtype,
+    )
+    settings = {
+        "benchmark": arguments.benchmark,
+        "problems": _digest(problems),
+        "model": str(arguments.model.resolve()),
+        "n_samples": arguments.n_samples,
+        **dataclasses.asdict(decoding),
+    }
+    tasks = [(problem, sample) for problem in problems for sample in range(arguments.n_samples)]
+    with RowFile(output / "samples.jsonl", settings) as file:
+        meter = Meter("samples", len(tasks))
+        for start in range(0, len(tasks), decoding.batch_size):
+            portion = tasks[start : start + decoding.batch_size]
+            if any((problem.task_id, sample) not in file.rows for problem, sample in portion):
+                asked = [problem for problem, _ in portion]
+                indices = range(start, start + len(portion))
+                answers = answer_problems(params, config, tokenizer, asked, indices, decoding)
+                for (problem, sample), answer in zip(portion, answers, strict=True):
+                    if (problem.task_id, sample) not in file.rows:
+                        file.append({"task_id": problem.task_id, "sample": sample, **dataclasses.asdict(answer)})
+            meter.show(start + len(portion))
+        return settings, [file.rows[problem.task_id, sample] for problem, sample in tasks]
+
+
+def _read_samples(arguments, problems: list[Problem]) -> tuple[dict, list[dict]]:
+    """Samples made elsewhere, if they answer these problems."""
+    settings, samples = read_rows(arguments.samples)
+    if settings.get("benchmark") != arguments.benchmark:
+        raise EvaluationError(
+            f"{arguments.samples} holds samples of {settings.get('benchmark')!r}, not of {arguments.benchmark!r}; give "
+            "the benchmark they were made for."
+        )
+    if settings.get("problems") != _digest(problems):
+        raise EvaluationError(
+            f"{arguments.samples} answers other problems than these; give the same --data, --template, --shots and "
+            "--limit that it was made with."
+        )
+    expected = {(problem.task_id, sample) for problem in problems for sample in range(settings["n_samples"])}
+    missing = len(expected - {(row.get("task_id"), row.get("sample")) for row in samples})
+    if missing:
+        raise EvaluationError(
+            f"{arguments.samples} lacks {missing} of {len(expected)} samples; let their generation end first."
+        )
+    return settings, samples
+
+
+def _judge(arguments, output: Path, problems: list[Problem], settings: dict, samples: list[dict]) -> list[dict]:
+    """Runs the programs that have no verdict yet."""
+    by_name = {problem.task_id: problem for problem in problems}
+    settings = {
+        "samples": settings,
+        "timeout_s": arguments.timeout,
+        "memory_mb": arguments.memory_mb,
+        "sandbox": arguments.sandbox,
+    }
+    with RowFile(output / "verdicts.jsonl", settings) as file:
+        left = [row for row in samples if (row["task_id"], row["sample"]) not in file.rows]
+        meter = Meter("programs", len(samples))
+
+        def note(index: int, verdict: Verdict) -> None:
+            row = left[index]
+            found = {"passed": verdict.passed, "reason": verdict.reason, "detail": verdict.detail}
+            file.append({"task_id": row["task_id"], "sample": row["sample"], **found})
+            meter.show(len(file.rows))
+
+        check_programs(
+            [by_name[row["task_id"]].program(row["text"]) for row in left],
+            timeout_s=arguments.timeout,
+            memory_bytes=arguments.memory_mb << 20,
+            workers=arguments.workers,
+            sandbox=arguments.sandbox,
+            on_verdict=note,
+        )
+        return [file.rows[row["task_id"], row["sample"]] for row in samples]
+
+
+def _score_heads(config: ModelConfig, params, tokenizer: Tokenizer, problems: list[Problem]) -> dict:
+    """Loss, perplexity and accuracy of every head on the problems' own solutions, where there are any."""
+    records = [
+        Record(problem.prompt, "", problem.solution, problem.task_id, True, {})
+        for problem in problems
+        if problem.solution
+    ]
+    examples = [encode_record(record, tokenizer, "raw", config.max_seq_len) for record in records]
+    examples = [example for example in examples if example is not None]
+    if not examples:
+        return {}
+    longest = max(len(example.tokens) for example in examples)
+    buckets = [_SHORTEST_BUCKET]
+    while buckets[-1] < longest:
+        buckets.append(2 * buckets[-1])
+    batches = evaluation_batches(from_examples(examples), batch_size=_HEADS_BATCH, buckets=buckets)
+    return {
+        "heads": evaluate_heads(MTPTransformer(config), params, batches, _CHUNK_LENGTH),
+        "heads_solutions": len(examples),
+    }
+
+
+def _load_model(directory: Path, dtype: str) -> tuple[ModelConfig, dict, Tokenizer]:
+    """A model directory, or the export of a run."""
+    directory = directory / "export" if (directory / "export").is_dir() else directory
+    config, params = converters.load(directory, dtype=dtype)
+    return config, params, load_tokenizer(directory, vocab_size=config.vocab_size)
+
+
+def _model_name(arguments) -> str:
+    return arguments.model.resolve().name if arguments.model else arguments.samples.resolve().parent.name
+
+
+def _digest(problems: list[Problem]) -> str:
+    """Of all that makes a sample or its verdict what it is."""
+    fields = [(problem.task_id, problem.prompt, problem.stop, problem.tests, problem.cases) for problem in problems]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+def _write_result(path: Path, result: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Meter:
+    """How far a part of the evaluation is: one moving line on a terminal, a line every five seconds elsewhere."""
+
+    def __init__(self, what: str, total: int):
+        self._what, self._total = what, total
+        self._terminal = sys.stderr.isatty()
+        self._began = self._shown = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """Notes that `done` of all are done."""
+        now = time.monotonic()
+        if now - self._shown < (0.1 if self._terminal else 5.0) and done < self._total:
+            return
+        self._shown = now
+        end = ("\n" if done == self._total else "") if self._terminal else "\n"
+        start = "\r\x1b[K" if self._terminal else ""
+        print(
+            f"{start}{self._what} {done}/{self._total}  {now - self._began:.0f} s", end=end, file=sys.stderr, flush=True
+        )
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    if (arguments.model is None) == (arguments.samples is None):
+        raise EvaluationError("give either --model, to write samples, or --samples, to judge some that are there.")
+    if arguments.generate_only and arguments.samples:
+        raise EvaluationError("--generate_only writes samples, so it needs --model and not --samples.")
+    if arguments.model and arguments.n_samples > 1 and arguments.temperature == 0:
+        raise EvaluationError("with --temperature 0 all samples of a problem are the same; set one, or --n_samples 1.")
+    for name in ("n_samples", "workers", "memory_mb", "limit"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise EvaluationError(f"--{name} is {getattr(arguments, name)}; expected at least 1.")
+    if not arguments.timeout > 0:
+        raise EvaluationError(f"--timeout is {arguments.timeout}; expected a positive number of seconds.")
+    if arguments.model and not arguments.generate_only and max(arguments.k) > arguments.n_samples:
+        raise EvaluationError(
+            f"pass@{max(arguments.k)} needs as many samples per problem, not {arguments.n_samples}; set --n_samples, or a "
+            "smaller --k."
+        )
+    if not (arguments.generate_only or arguments.allow_code_execution or arguments.benchmark == "microcode"):
+        raise EvaluationError(
+            f"judging {arguments.benchmark} runs programs that a model wrote on this machine, in a sandbox: agree "
+            "with --allow_code_execution, or write samples alone with --generate_only."
+        )
+
+
+def _ks(text: str) -> list[int]:
+    try:
+        ks = sorted({int(k) for k in text.split(",")})
+    except ValueError:
+        ks = []
+    if not ks or ks[0] < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of k; expected positive integers, as in 1,5,10")
+    return ks
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.evaluate", description=__doc__.partition("\n")[0])
+    add = parser.add_argument
+    add("--model", type=Path, help="model directory, or the directory of a run")
+    add("--samples", type=Path, help="samples.jsonl of an earlier run: only judge them")
+    add("--benchmark", required=True, help=f"{', '.join(BENCHMARKS)}, or a .jsonl file of records with tests")
+    add("--data", type=Path, help="the benchmark's file (mbpp and codecontests need one)")
+    add("--output", type=Path, help="directory of samples, verdicts and result (default: evaluations/MODEL-BENCHMARK)")
+    add("--k", type=_ks, default=[1], help="which pass@k, as in 1,5,10 (default: 1)")
+    add("--n_samples", type=int, default=1, help="programs per problem (default: 1)")
+    add("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    add("--top_p", type=float, default=1.0, help="mass of the nucleus")
+    add("--top_k", type=int, default=0, help="most probable tokens kept, 0 for all")
+    add("--seed", type=int, default=0)
+    add("--max_new_tokens", type=int, default=256)
+    add("--batch_size", type=int, default=32, help="programs written together")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+    add("--no_speculation", action="store_true", help="decode with head 1 alone")
+    add("--limit", type=int, help="only the first problems")
+    add("--shots", type=int, choices=(0, 3), default=3, help="worked examples in each prompt of mbpp")
+    add("--template", choices=("raw", "alpaca"), help="prompt template of microcode, codecontests and files")
+    add("--generate_only", action="store_true", help="write samples and run nothing")
+    add("--allow_code_execution", action="store_true", help="agree to run programs that a model wrote")
+    add(
+        "--sandbox",
+        choices=SANDBOXES,
+        default="bwrap",
+        help="none: resource limits only, for programs that are trusted",
+    )
+    add("--timeout", type=float, default=10.0, help="seconds per program")
+    add("--memory_mb", type=int, default=1024, help="address space per program")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="programs run side by side")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
