@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from wmtp_jax.data import evaluation_batches, load_examples, load_tokenizer, make_batches, read_records, render
+from wmtp_jax.data import (
+    Sampling,
+    evaluation_batches,
+    length_balanced_pairs,
+    load_examples,
+    load_tokenizer,
+    make_batches,
+    read_records,
+    render,
+)
 
 BUCKETS = (64, 96, 128)
 
@@ -99,6 +108,23 @@ def test_a_run_that_is_killed_goes_on_with_the_same_batches(examples, tmp_path):
             np.testing.assert_array_equal(one[name], other[name], strict=True)
     for batches in (whole, first, second):
         batches.close()
+
+
+def test_pairs_of_the_shipped_data_keep_most_solutions_and_tell_nothing_by_length(examples):
+    pairs = length_balanced_pairs(examples)
+    assert len(pairs) > 0.8 * np.sum(examples.is_correct == 1)
+    batches = make_batches(
+        examples, batch_size=2, seed=0, buckets=BUCKETS, sampling=Sampling(pairs=True, length_balanced=True)
+    )
+    epoch = list(itertools.islice(batches, len(pairs)))
+    batches.close()
+    assert sorted(batch["rows"].tolist() for batch in epoch) == pairs.tolist()
+    correct, incorrect = np.stack([(batch["segment_ids"] > 0).sum(axis=1) for batch in epoch], axis=1)
+    difference = np.subtract.outer(correct, incorrect)
+    auc = np.mean(difference > 0) + np.mean(difference == 0) / 2
+    assert abs(auc - 0.5) < 0.03
+    tasks = [[examples.task_ids[row].rsplit("_", 2)[0] for row in batch["rows"]] for batch in epoch]
+    assert all(one == other for one, other in tasks)
 
 
 def test_the_shipped_model_brings_a_tokenizer_for_the_shipped_data(root, microcode):

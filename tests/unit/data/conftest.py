@@ -1,5 +1,6 @@
 """A small tokenizer trained on the spot, and ways to write records."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -101,3 +102,36 @@ def numbered() -> Callable[..., Examples]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def solutions() -> Callable[..., Examples]:
+    """Makes labelled solutions: per problem the lengths of the correct and of the incorrect ones, in this order."""
+
+    def make(problems, difficulties=None) -> Examples:
+        rows = []
+        for p, (correct, incorrect) in enumerate(problems):
+            for label, lengths in ((True, correct), (False, incorrect)):
+                for i, n in enumerate(lengths):
+                    name = f"p{p}_{'correct' if label else 'incorrect'}_{i}"
+                    tokens = np.full(n, len(rows) + 1, np.int32)
+                    rows.append(
+                        Example(tokens, np.arange(n) >= 1, label, name, difficulties[p] if difficulties else "")
+                    )
+        return from_examples(rows)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def with_scores() -> Callable[[Examples], Examples]:
+    """Adds a score to every token: example i + a hundredth of the position, from 1, within it."""
+
+    def add(examples: Examples) -> Examples:
+        of_example = np.repeat(np.arange(len(examples)), examples.lengths)
+        position = np.arange(len(examples.tokens)) - examples.offsets[of_example] + 1
+        return dataclasses.replace(
+            examples, token_scores={"reference_nll": (of_example + position / 100).astype(np.float32)}
+        )
+
+    return add

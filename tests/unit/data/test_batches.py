@@ -186,6 +186,33 @@ def test_evaluation_sees_each_example_once_in_order(numbered):
         assert batch["tokens"].shape[1] == min(bucket for bucket in (32, 64, 96) if bucket >= longest)
 
 
+def test_evaluation_names_its_rows_and_carries_scores(numbered, with_scores):
+    examples = with_scores(numbered(LENGTHS[:27]))
+    batches = list(evaluation_batches(examples, batch_size=8, buckets=(32, 64, 96)))
+    rows = np.concatenate([batch["rows"] for batch in batches])
+    np.testing.assert_array_equal(rows, [*range(27), *[-1] * 5])
+    scores = np.concatenate([batch["reference_nll"][batch["segment_ids"] > 0] for batch in batches])
+    np.testing.assert_array_equal(scores, examples.token_scores["reference_nll"])
+
+
+def test_packed_rows_carry_scores_but_no_row_numbers(stream, numbered, with_scores):
+    examples = with_scores(numbered(LENGTHS))
+    batches = make_batches(examples, **SETTINGS, pack=True)
+    seen = {}
+    for batch in itertools.islice(batches, 12):
+        several = batch["segment_ids"].max(axis=1) > 1
+        assert (batch["rows"][several] == -1).all()
+        assert (batch["rows"][~several] >= 0).all()
+        for tokens, scores in zip(batch["tokens"], batch["reference_nll"], strict=True):
+            for document in set(tokens[tokens > 0].tolist()):
+                seen[document - 1] = scores[tokens == document]
+    batches.close()
+    assert len(seen) > 50
+    for document, scores in seen.items():
+        first, last = examples.offsets[document : document + 2]
+        np.testing.assert_array_equal(scores, examples.token_scores["reference_nll"][first:last])
+
+
 def test_evaluation_in_parts(numbered):
     examples = numbered(LENGTHS[:27])
     options = {"batch_size": 8, "buckets": (32, 64, 96)}

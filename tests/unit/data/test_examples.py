@@ -71,9 +71,51 @@ def test_clean_only_needs_to_know(write_jsonl, fields, load):
         load(path, clean_only=True)
 
 
+def test_problems_and_difficulties(write_jsonl, fields, load):
+    rows = [("b_correct_0", "hard"), ("a_correct_3", "easy"), ("b_incorrect_12", "hard"), ("a", None), ("b_2", 7)]
+    metadata = [{} if name is None else {"difficulty": name} for _, name in rows]
+    examples = load(
+        write_jsonl(
+            *({**fields, "task_id": task, "metadata": data} for (task, _), data in zip(rows, metadata, strict=True))
+        )
+    )
+    np.testing.assert_array_equal(examples.problems, np.array([0, 1, 0, 1, 2], np.int32), strict=True)
+    assert examples.difficulty_names == ("", "7", "easy", "hard")
+    np.testing.assert_array_equal(examples.difficulty, np.array([3, 2, 3, 0, 1], np.int32), strict=True)
+
+
+@pytest.mark.parametrize(("cap", "kept"), [(1, "0126"), (2, "012346"), (3, "01234567"), (0, "01234567")])
+def test_a_problem_keeps_the_first_solutions_of_each_label(write_jsonl, fields, load, cap, kept):
+    rows = [("a", 1), ("a", 0), ("b", 1), ("a", 1), ("a", 0), ("a", 1), ("c", None), ("a", 0)]
+    names = {1: ("_correct_", True), 0: ("_incorrect_", False), None: ("_correct_", None)}
+    path = write_jsonl(
+        *(
+            {**fields, "task_id": f"{problem}{names[label][0]}{i}", "is_correct": names[label][1]}
+            for i, (problem, label) in enumerate(rows)
+        )
+    )
+    examples = load(path, policy_samples="all", max_per_problem=cap)
+    assert "".join(task_id[-1] for task_id in examples.task_ids) == kept
+    assert examples.counts.over_cap == len(rows) - len(kept)
+    assert (f", {len(rows) - len(kept)} over the cap per problem)" in str(examples.counts)) == (len(kept) < len(rows))
+
+
+def test_over_long_solutions_do_not_use_up_the_cap(write_jsonl, fields, load):
+    long = {**fields, "task_id": "a_correct_0", "output": "    x = 1\n" * 100}
+    examples = load(write_jsonl(long, {**fields, "task_id": "a_correct_1"}), max_per_problem=1)
+    assert examples.task_ids == ("a_correct_1",)
+
+
+@pytest.mark.parametrize("scores", [np.zeros(17, np.float32), np.zeros(18), np.zeros((1, 18), np.float32)])
+def test_scores_of_other_tokens_are_refused(numbered, scores):
+    with pytest.raises(DataError, match=r"token scores 'reference_nll' are float.*expected float32 of shape \(18,\)"):
+        dataclasses.replace(numbered([5, 6, 7]), token_scores={"reference_nll": scores})
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
+        ({"max_per_problem": -1}, "max_per_problem is -1; expected 0"),
         ({"over_length": "truncate"}, "over_length is 'truncate'; expected one of 'drop', 'error'"),
         ({"policy_samples": "both"}, "policy_samples is 'both'; expected one of 'correct', 'all'"),
         ({"template": "chatml"}, "unknown prompt template 'chatml'"),
@@ -94,9 +136,14 @@ def test_the_digest_tells_every_column(numbered):
     examples = numbered([5, 6, 7])
     assert examples.digest == numbered([5, 6, 7]).digest
     digests = {examples.digest, numbered([5, 7, 6]).digest, numbered([5, 6, 7], [1, 1, 2]).digest}
-    for name in ("tokens", "offsets", "is_correct"):
+    for name in ("tokens", "offsets", "is_correct", "difficulty"):
         column = getattr(examples, name).copy()
         column[1] += 1
         digests.add(dataclasses.replace(examples, **{name: column}).digest)
     digests.add(dataclasses.replace(examples, task_ids=("task_0", "task_1", "task_9")).digest)
-    assert len(digests) == 7
+    digests.add(dataclasses.replace(examples, difficulty_names=("easy",)).digest)
+    assert len(digests) == 9
+
+
+def test_the_digest_is_the_same_with_scores(numbered, with_scores):
+    assert with_scores(numbered([5, 6, 7])).digest == numbered([5, 6, 7]).digest

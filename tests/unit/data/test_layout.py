@@ -30,10 +30,19 @@ def test_by_hand(numbered):
     }
 
 
+def test_scores_stand_over_their_tokens(numbered, with_scores):
+    examples = with_scores(numbered([3, 2, 4]))
+    batch = lay_out(examples, [np.array([0]), np.array([1, 2]), np.array([], int)], row_length=7)
+    expected = [[0.01, 0.02, 0.03, 0, 0, 0, 0], [1.01, 1.02, 2.01, 2.02, 2.03, 2.04, 0], [0] * 7]
+    np.testing.assert_array_equal(batch["reference_nll"], np.array(expected, np.float32), strict=True)
+
+
 def documents(batch):
-    """What stands in a batch, as a sorted list of (tokens, targets)."""
+    """What stands in a batch, as a sorted list of (tokens, targets, scores)."""
     found = []
-    for tokens, segments, targets in zip(batch["tokens"], batch["segment_ids"], batch["target_mask"], strict=True):
+    names = ("tokens", "segment_ids", "target_mask", "reference_nll")
+    for tokens, segments, targets, scores in zip(*(batch[name] for name in names), strict=True):
+        assert not scores[segments == 0].any()
         assert not targets[segments == 0].any()
         assert not tokens[segments == 0].any()
         # Documents stand one after the other from the left, padding at the right.
@@ -41,7 +50,7 @@ def documents(batch):
         assert not segments[np.argmin(segments > 0) :].any() or (segments > 0).all()
         for segment in range(1, segments.max(initial=0) + 1):
             here = segments == segment
-            found.append((tuple(tokens[here]), tuple(targets[here])))
+            found.append((tuple(tokens[here]), tuple(targets[here]), tuple(scores[here])))
     return sorted(found)
 
 
@@ -51,8 +60,8 @@ def documents(batch):
     seed=st.integers(0, 1000),
     extra=st.integers(0, 5),
 )
-def test_packed_and_padded_rows_hold_the_same_documents_and_targets(numbered, sizes, seed, extra):
-    examples = numbered([prompt + response for prompt, response in sizes], [prompt for prompt, _ in sizes])
+def test_packed_and_padded_rows_hold_the_same_documents_and_targets(numbered, with_scores, sizes, seed, extra):
+    examples = with_scores(numbered([prompt + response for prompt, response in sizes], [prompt for prompt, _ in sizes]))
     n = len(examples)
     rng = np.random.default_rng(seed)
     cuts = np.sort(rng.integers(0, n + 1, 3))

@@ -3,12 +3,13 @@
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data.packing import first_fit, one_per_row
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 50), max_size=400), extra=st.integers(0, 60), seed=st.integers(0, 99))
 def test_every_document_stands_in_one_row_that_holds_it(lengths, extra, seed):
     capacity = max(lengths, default=1) + extra

@@ -1,0 +1,310 @@
+"""Batches hold exactly what was asked for, every solution in fair turns, as a pure function of data, settings, step."""
+
+import collections
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wmtp_jax.data import DataError, Sampling, length_balanced_pairs, make_batches, require_labels
+from wmtp_jax.data.plan import ShuffledPlan, weighted_draw
+from wmtp_jax.data.sampling import sampling_streams
+
+RNG = np.random.default_rng(1)
+# 30 problems of 1 to 4 correct and 1 to 6 incorrect solutions.
+PROBLEMS = [
+    (RNG.integers(5, 90, RNG.integers(1, 5)).tolist(), RNG.integers(5, 90, RNG.integers(1, 7)).tolist())
+    for _ in range(30)
+]
+DIFFICULTIES = ["easy", "medium", "hard"] * 10
+BUCKETS = (32, 64, 96)
+EVERY_KIND = pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(correct_ratio=0.25),
+        Sampling(pairs=True),
+        Sampling(pairs=True, length_balanced=True),
+        Sampling(difficulty_weights={"hard": 2.5, "easy": 0.0}),
+        Sampling(correct_ratio=0.5, difficulty_weights={"hard": 3.0}),
+        Sampling(pairs=True, difficulty_weights={"hard": 3.0}),
+    ],
+    ids=str,
+)
+
+
+@pytest.fixture(scope="session")
+def examples(solutions):
+    return solutions(PROBLEMS, DIFFICULTIES)
+
+
+@pytest.fixture
+def stream(examples):
+    """Starts streams and stops their threads in the end."""
+    started = []
+
+    def start(sampling, data=examples, **changes):
+        options = {"batch_size": 8, "seed": 5, "buckets": BUCKETS, **changes}
+        started.append(make_batches(data, sampling=sampling, **options))
+        return started[-1]
+
+    yield start
+    for batches in started:
+        batches.close()
+
+
+def plan_of(examples, sampling, batch_size=8, seed=5):
+    streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
+    return ShuffledPlan(examples.lengths, batch_size=batch_size, buckets=BUCKETS, seed=seed, streams=streams)
+
+
+def rows_of(plan, steps):
+    return np.stack([plan.batch(step)[0] for step in range(steps)])
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    correct=st.lists(st.integers(2, 90), min_size=8, max_size=40),
+    incorrect=st.lists(st.integers(2, 90), min_size=8, max_size=40),
+    ratio=st.floats(0.2, 0.8),
+    batch_size=st.integers(5, 8),
+    seed=st.integers(0, 2**40),
+)
+def test_every_batch_has_the_ratio_and_every_solution_its_turn(solutions, correct, incorrect, ratio, batch_size, seed):
+    examples = solutions([(correct, incorrect)])
+    plan = plan_of(examples, Sampling(correct_ratio=ratio), batch_size, seed)
+    steps = 25
+    drawn = rows_of(plan, steps)
+    n_correct = round(ratio * batch_size)
+    np.testing.assert_array_equal(examples.is_correct[drawn].sum(axis=1), n_correct)
+    # Whole windows draw from a prefix of endless shuffled epochs, so turns differ by one at most.
+    window_ends = [len(examples) * w // batch_size for w in range(1, steps)]
+    end = max(step for step in window_ends if step <= steps)
+    visits = collections.Counter(drawn[:end].ravel().tolist())
+    for side in (range(len(correct)), range(len(correct), len(examples))):
+        turns = [visits[row] for row in side]
+        assert max(turns) - min(turns) <= 1
+
+
+@EVERY_KIND
+def test_rows_fit_the_bucket_of_the_longest(examples, sampling):
+    plan = plan_of(examples, sampling)
+    for step in range(60):
+        rows, bucket = plan.batch(step)
+        assert bucket == min(b for b in BUCKETS if b >= examples.lengths[rows].max())
+
+
+@EVERY_KIND
+def test_batch_of_step_in_any_order_and_after_a_restart(stream, sampling):
+    batches, other = stream(sampling), stream(sampling)
+    expected = list(itertools.islice(batches, 40))
+    for step in np.random.default_rng(0).permutation(40):
+        assert_equal(other.batch(step), expected[step])
+    resumed = stream(sampling)
+    resumed.set_state(json.loads(json.dumps({"next_step": 17, "fingerprint": batches.fingerprint})))
+    for batch, want in zip(itertools.islice(resumed, 23), expected[17:], strict=True):
+        assert_equal(batch, want)
+
+
+@EVERY_KIND
+def test_processes_share_the_batch_and_tear_no_pair_apart(stream, sampling):
+    whole = stream(sampling)
+    parts = [stream(sampling, process_index=i, process_count=2) for i in range(2)]
+    for _ in range(20):
+        expected, made = next(whole), [next(part) for part in parts]
+        # Each process pads to the same length, for the bucket is that of the global batch.
+        assert_equal({name: np.concatenate([part[name] for part in made]) for name in expected}, expected)
+        if sampling.pairs:
+            assert made[0]["is_correct"].tolist() == [1, 0, 1, 0]
+
+
+def test_labels_and_rows_stand_beside_the_tokens(stream, examples):
+    for batch in itertools.islice(stream(Sampling(correct_ratio=0.25)), 30):
+        np.testing.assert_array_equal(batch["is_correct"], examples.is_correct[batch["rows"]])
+        # The token of example i is i + 1.
+        np.testing.assert_array_equal(batch["tokens"][:, 0] - 1, batch["rows"])
+        assert batch["is_correct"].sum() == 2
+
+
+def test_labels_are_mixed_within_the_batch(examples):
+    plan = plan_of(examples, Sampling(correct_ratio=0.5))
+    labels = examples.is_correct[rows_of(plan, 200)]
+    np.testing.assert_allclose(labels.mean(axis=0), 0.5, atol=0.15)
+
+
+@pytest.mark.parametrize("length_balanced", [False, True])
+def test_pairs_stand_side_by_side_once_per_epoch(examples, length_balanced):
+    plan = plan_of(examples, Sampling(pairs=True, length_balanced=length_balanced), batch_size=2)
+    epoch = rows_of(plan, int(plan.steps_per_epoch))
+    np.testing.assert_array_equal(examples.is_correct[epoch], np.tile([1, 0], (len(epoch), 1)))
+    assert (examples.problems[epoch[:, 0]] == examples.problems[epoch[:, 1]]).all()
+    assert len(np.unique(epoch)) == epoch.size
+    if length_balanced:
+        assert sorted(epoch.tolist()) == length_balanced_pairs(examples).tolist()
+    else:
+        assert len(epoch) == sum(min(len(correct), len(incorrect)) for correct, incorrect in PROBLEMS)
+
+
+def test_partners_of_pairs_change_from_epoch_to_epoch(examples):
+    plan = plan_of(examples, Sampling(pairs=True), batch_size=2)
+    n = int(plan.steps_per_epoch)
+    first, second = ({tuple(plan.batch(step)[0]) for step in range(start, start + n)} for start in (0, n))
+    assert first != second
+    drawn = rows_of(plan, n * 40)
+    assert set(drawn.ravel().tolist()) == set(range(len(examples)))
+
+
+def test_length_stays_balanced_under_weights(solutions):
+    rng = np.random.default_rng(2)
+    # Easy problems have longer correct solutions, hard ones longer incorrect ones.
+    lengths = [(rng.integers(20, 60, 4) + 6 * (i % 2), rng.integers(20, 60, 4) + 6 * (1 - i % 2)) for i in range(300)]
+    examples = solutions(lengths, ["hard", "easy"] * 150)
+    plan = plan_of(examples, Sampling(pairs=True, length_balanced=True, difficulty_weights={"hard": 3}), batch_size=16)
+    drawn = rows_of(plan, int(plan.steps_per_epoch) * 4).reshape(-1, 2)
+    correct, incorrect = examples.lengths[drawn].T
+    assert abs(np.mean(correct > incorrect) - np.mean(correct < incorrect)) < 0.03
+    difference = np.subtract.outer(correct, incorrect)
+    assert abs(np.mean(difference > 0) + np.mean(difference == 0) / 2 - 0.5) < 0.03
+
+
+@settings(deadline=None)
+@given(weights=st.lists(st.floats(0.01, 10), min_size=1, max_size=40), epochs=st.integers(1, 60))
+def test_visits_are_proportional_to_weights(weights, epochs):
+    weights = np.array(weights)
+    expected = len(weights) * weights / weights.sum()
+    total = np.zeros(len(weights))
+    for epoch in range(epochs):
+        visits = np.bincount(weighted_draw(weights, epoch), minlength=len(weights))
+        assert visits.sum() == len(weights)
+        assert (np.abs(visits - expected) < 1 + 1e-9).all()
+        total += visits
+    # Independent draws would be off by the root of the number of epochs, rounding alike by the number itself.
+    assert (np.abs(total - epochs * expected) < 4).all()
+
+
+def test_difficulties_are_drawn_by_weight(examples):
+    weights = {"easy": 0.0, "hard": 2.5}
+    plan = plan_of(examples, Sampling(difficulty_weights=weights))
+    names = np.array(examples.difficulty_names)
+    drawn = collections.Counter(names[examples.difficulty[rows_of(plan, 400).ravel()]].tolist())
+    n = collections.Counter(names[examples.difficulty].tolist())
+    assert set(drawn) == {"medium", "hard"}
+    assert drawn["hard"] / drawn["medium"] == pytest.approx(2.5 * n["hard"] / n["medium"], rel=0.02)
+
+
+def test_equal_weights_and_defaults_are_the_stream_without_sampling(stream, examples):
+    plain = stream(None)
+    default = stream(Sampling())
+    assert default.fingerprint == plain.fingerprint
+    everywhere_two = stream(Sampling(difficulty_weights=dict.fromkeys(examples.difficulty_names, 2.0)))
+    for _ in range(30):
+        expected = next(plain)
+        assert_equal(next(default), expected)
+        assert_equal(next(everywhere_two), expected)
+
+
+def test_the_fingerprint_tells_samplings_apart_and_orders_of_weights_not(stream):
+    kinds = [
+        Sampling(correct_ratio=0.5),
+        Sampling(correct_ratio=0.25),
+        Sampling(pairs=True),
+        Sampling(pairs=True, length_balanced=True),
+        Sampling(difficulty_weights={"hard": 2.0}),
+    ]
+    batches = [stream(kind) for kind in kinds]
+    for (i, one), (j, other) in itertools.product(enumerate(batches), repeat=2):
+        if i != j:
+            with pytest.raises(DataError, match="belongs to another stream: sampling was"):
+                other.set_state(one.get_state())
+    assert Sampling(difficulty_weights=(("b", 1), ("a", 2))) == Sampling(difficulty_weights={"a": 2.0, "b": 1.0})
+
+
+def test_the_fingerprint_knows_the_token_scores(stream, examples, with_scores):
+    one = stream(None, with_scores(examples))
+    assert one.fingerprint["examples"] == examples.digest
+    with pytest.raises(DataError, match="belongs to another stream: token_scores was"):
+        stream(None).set_state(one.get_state())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"correct_ratio": 1.5}, "correct_ratio is 1.5; expected a share of the rows from 0"),
+        ({"correct_ratio": -0.1}, "correct_ratio is -0.1; expected"),
+        ({"correct_ratio": float("nan")}, "correct_ratio is nan; expected"),
+        ({"correct_ratio": 0.3, "pairs": True}, "correct_ratio is 0.3 but pairs are half correct"),
+        ({"length_balanced": True}, "length_balanced chooses among pairs but pairs is off"),
+        ({"difficulty_weights": {"hard": -1}}, "the weight of difficulty 'hard' is -1.0; expected a finite number"),
+        ({"difficulty_weights": {"hard": float("inf")}}, "the weight of difficulty 'hard' is inf"),
+        ({"difficulty_weights": ("hard", "easy")}, r"difficulty_weights are \('hard', 'easy'\); expected pairs"),
+        ({"difficulty_weights": 3}, "difficulty_weights are 3; expected pairs"),
+    ],
+)
+def test_settings_that_contradict_themselves(settings, said):
+    with pytest.raises(DataError, match=said) as error:
+        Sampling(**settings)
+    assert str(error.value).endswith(".")
+
+
+ONE_CLASS = [([9, 9, 9, 9], [])]
+NO_PAIRS = [([9], []), ([], [9])]
+ALWAYS_LONGER = [([9], [5])] * 9
+
+
+@pytest.mark.parametrize(
+    ("problems", "sampling", "changes", "said"),
+    [
+        (PROBLEMS, Sampling(pairs=True), {"pack": True}, "pack puts several documents into a row but sampling"),
+        (PROBLEMS, Sampling(correct_ratio=0.5), {"pack": True}, "pack puts several documents"),
+        (PROBLEMS, Sampling(pairs=True), {"batch_size": 7}, "batch_size 7 gives 7 rows .* expected an even number"),
+        (PROBLEMS, Sampling(pairs=True), {"batch_size": 6, "process_count": 2}, "gives 3 rows to each of 2"),
+        (PROBLEMS, Sampling(correct_ratio=0.05), {}, "which of batch_size 8 is 0 rows; expected at least one row of"),
+        (PROBLEMS, Sampling(correct_ratio=0.95), {}, "which of batch_size 8 is 8 rows"),
+        (
+            PROBLEMS,
+            Sampling(difficulty_weights={"hrad": 2}),
+            {},
+            "difficulty_weights name 'hrad'; expected difficulties that the data have: ''",
+        ),
+        (PROBLEMS, Sampling(difficulty_weights={"": 0}), {}, "only 0 rows of a weight above 0 but every batch takes 8"),
+        (ONE_CLASS, Sampling(correct_ratio=0.5), {}, "none of the 4 examples is labelled incorrect"),
+        (ONE_CLASS, Sampling(pairs=True), {}, "none of the 4 examples is labelled incorrect"),
+        (ONE_CLASS, Sampling(correct_ratio=1.0), {}, "only 4 rows labelled correct but every batch takes 8"),
+        (NO_PAIRS, Sampling(pairs=True), {}, "no problem has both a correct and an incorrect solution"),
+        (NO_PAIRS, Sampling(pairs=True, length_balanced=True), {}, "no problem has both"),
+        (NO_PAIRS, Sampling(correct_ratio=0.5), {}, "only 1 rows labelled correct but every batch takes 4"),
+        (ALWAYS_LONGER, Sampling(pairs=True, length_balanced=True), {}, "none of the 9 pairs"),
+        ([([9], [5])], Sampling(pairs=True), {}, "only 1 pairs of a correct and an incorrect solution but every"),
+    ],
+)
+def test_data_that_do_not_have_what_is_asked_for(stream, solutions, problems, sampling, changes, said):
+    with pytest.raises(DataError, match=said) as error:
+        stream(sampling, solutions(problems), **changes)
+    assert str(error.value).endswith(".")
+    assert "\n" not in str(error.value)
+
+
+def test_labels_are_required_with_the_file_named(solutions, numbered):
+    require_labels(solutions([([5], [5])]), "train.jsonl")
+    unlabelled = re.escape(
+        "train.jsonl: 1 of 5 examples have no label (is_correct null), the first is 'task_2'; expected true or false"
+    )
+    with pytest.raises(DataError, match=unlabelled):
+        require_labels(numbered([5] * 5), "train.jsonl")
+    with pytest.raises(DataError, match=r"^train\.jsonl: none of the 2 examples is labelled correct; expected both"):
+        require_labels(solutions([([], [5, 6])]), "train.jsonl")
+
+
+@pytest.mark.parametrize("sampling", [Sampling(correct_ratio=0.5), Sampling(pairs=True)], ids=str)
+def test_unlabelled_examples_are_refused_where_labels_count(stream, numbered, sampling):
+    with pytest.raises(DataError, match="20 of 60 examples have no label"):
+        stream(sampling, numbered([9] * 60))
