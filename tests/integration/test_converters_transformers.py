@@ -22,8 +22,7 @@ def logits_there(directory) -> np.ndarray:
         return model(torch.from_numpy(TOKENS)).logits.numpy()
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize(("tied", "scaled"), [(False, False), (True, True)])
 def test_what_we_write(tmp_path, tied, scaled):
     config = ModelConfig(
         dim=48,
