@@ -248,8 +248,8 @@ def _validate(arguments: argparse.Namespace) -> None:
         raise EvaluationError(f"--timeout is {arguments.timeout}; expected a positive number of seconds.")
     if arguments.model and not arguments.generate_only and max(arguments.k) > arguments.n_samples:
         raise EvaluationError(
-            f"pass@{max(arguments.k)} needs as many samples per problem, not {arguments.n_samples}; set --n_samples, or a "
-            "smaller --k."
+            f"pass@{max(arguments.k)} needs as many samples per problem, not {arguments.n_samples}; set --n_samples, "
+            "or a smaller --k."
         )
     if not (arguments.generate_only or arguments.allow_code_execution or arguments.benchmark == "microcode"):
         raise EvaluationError(

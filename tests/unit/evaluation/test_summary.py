@@ -1,0 +1,43 @@
+"""The numbers of the closing table."""
+
+import pytest
+
+from wmtp_jax.evaluation import EvaluationError
+from wmtp_jax.evaluation.summary import summarize, table
+
+
+def rows(**passed):
+    return [
+        {"task_id": name, "passed": flag, "reason": "passed" if flag else "timeout"}
+        for name, flags in passed.items()
+        for flag in flags
+    ]
+
+
+def test_mean_over_problems_not_over_samples():
+    found = summarize(rows(a=[True, False, False, False], b=[True, True, True, True]), ks=[1, 2])
+    assert found["pass_at_k"]["1"]["value"] == pytest.approx((0.25 + 1) / 2)
+    assert found["pass_at_k"]["2"]["value"] == pytest.approx((0.5 + 1) / 2)
+    assert found["reasons"] == {"passed": 5, "timeout": 3}
+    assert found["problems"] == [
+        {"task_id": "a", "samples": 4, "passed": 1},
+        {"task_id": "b", "samples": 4, "passed": 4},
+    ]
+    assert found["pass_at_k"]["1"]["low"] <= 0.625 <= found["pass_at_k"]["1"]["high"]
+
+
+def test_fewer_samples_than_k_are_refused():
+    with pytest.raises(EvaluationError, match="pass@2 is not defined for 1"):
+        summarize(rows(a=[True]), ks=[2])
+    with pytest.raises(EvaluationError, match="no sample"):
+        summarize([], ks=[1])
+
+
+def test_table_shows_what_was_measured():
+    result = {"benchmark": "microcode"} | summarize(rows(a=[True], b=[False]), ks=[1])
+    result |= {"tokens_per_forward": 2.5, "acceptance": [0.9, 0.8]}
+    result["heads"] = {f"{name}_head_1": 0.5 for name in ("loss", "perplexity", "top1", "top5")}
+    text = table(result)
+    for part in ("microcode: 2 problems", "pass@1", "50.0%", "timeout", "2.50", "draft of head 3 kept", "head 1"):
+        assert part in text
+    assert "pass@1" not in table({"benchmark": "microcode", "problems": [], "acceptance": []})
