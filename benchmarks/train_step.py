@@ -35,6 +35,7 @@ class Peer:
         command = [sys.executable, str(PEERS), name, directory, str(batch_size), str(length)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.about = self._answer()
+        print(f"{name}: ready", file=sys.stderr)
         self.seconds, self.values = [], []
 
     def run(self):
@@ -83,6 +84,7 @@ def measure(model: dict, batch_size: int, length: int, rounds: int) -> dict:
     for i in range(rounds):
         for j in range(len(peers)):
             peers[(i + j) % len(peers)].run()
+        print(f"round {i + 1} of {rounds}", file=sys.stderr)
 
     *timed, matmul = peers
     matmul.finish()

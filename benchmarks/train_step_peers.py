@@ -35,9 +35,12 @@ def jax_step(directory: str, batch_size: int, length: int, *, dense: bool = Fals
     import jax
     import jax.numpy as jnp
     import optax
+    from ml_collections import FrozenConfigDict
 
+    from configs import baseline
     from converters import load_meta
     from wmtp_jax.model import MTPTransformer, param_shapes
+    from wmtp_jax.training.objective import Objective
     from wmtp_jax.training.optimizer import decay_mask
     from wmtp_jax.training.peak import step_flops
     from wmtp_jax.training.state import create_state
@@ -53,9 +56,17 @@ def jax_step(directory: str, batch_size: int, length: int, *, dense: bool = Fals
         optax.adamw(LEARNING_RATE, *BETAS, EPSILON, weight_decay=WEIGHT_DECAY, mask=decay_mask),
     )
     N = config.n_future_tokens
-    train_step = dense_jax_step(model, optimizer) if dense else make_train_step(model, optimizer, jnp.full(N, 1 / N))
+    if dense:
+        train_step = dense_jax_step(model, optimizer)
+    else:
+        train_step = make_train_step(model, Objective(FrozenConfigDict(baseline.get_config()), (1 / N,) * N), optimizer)
     tokens = jnp.asarray(random_tokens(config.vocab_size, batch_size, length), jnp.int32)
-    batch = {"tokens": tokens, "segment_ids": jnp.ones_like(tokens), "target_mask": jnp.ones(tokens.shape, bool)}
+    batch = {
+        "tokens": tokens,
+        "segment_ids": jnp.ones_like(tokens),
+        "target_mask": jnp.ones(tokens.shape, bool),
+        "is_correct": jnp.ones(batch_size, jnp.int32),
+    }
     state = create_state(params, optimizer)
     del params
     compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
