@@ -77,13 +77,13 @@ def train(
     config: ml_collections.ConfigDict, directory: Path, workdir: Path, assets: Assets, tracker: Tracker | None
 ) -> bool:
     """Both stages and the report; False when the run was asked to stop and saved its state."""
-    attributes = {
-        "dtype": jnp.dtype(config.model.dtype),
-        "remat": config.model.remat,
-        "attention": config.model.attention,
-    }
-    model = MTPTransformer(assets.model_config, **attributes)
-    objective, value_params = make_objective(config, model, attributes)
+    model = MTPTransformer(
+        assets.model_config,
+        dtype=jnp.dtype(config.model.dtype),
+        remat=config.model.remat,
+        attention=config.model.attention,
+    )
+    objective, value_params = make_objective(config, model)
     print(
         f"{config.run_name}: {n_parameters(assets.params):,} parameters, {assets.model_config.n_future_tokens} heads; "
         f"train: {assets.train.counts}; run directory: {directory}"

@@ -63,8 +63,10 @@ def load_assets(config: ml_collections.ConfigDict) -> Assets:
     imitated = config.data.policy_samples
     labelled = None
     if config.objective == "verifiable":
-        train = require_labels(_examples(config, config.data.train, tokenizer, "all"), config.data.train)
-        labelled = require_labels(_examples(config, config.data.valid, tokenizer, "all"), config.data.valid)
+        train = _examples(config, config.data.train, tokenizer, "all")
+        labelled = _examples(config, config.data.valid, tokenizer, "all")
+        require_labels(train, config.data.train)
+        require_labels(labelled, config.data.valid)
     else:
         train = _examples(config, config.data.train, tokenizer, imitated)
     return Assets(

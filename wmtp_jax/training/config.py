@@ -43,7 +43,13 @@ def parse(argv: Sequence[str]) -> CommandLine:
         ConfigError: names the flag or field, what was expected, and what to do.
     """
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "Config file, e.g. configs/baseline.py:micro.", flag_values=values)
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, e.g. configs/baseline.py:micro.",
+        flag_values=values,
+        sys_argv=["train", *argv],
+    )
     flags.DEFINE_string("workdir", "runs", "Directory that holds the runs.", flag_values=values)
     flags.DEFINE_string("run_name", None, "Name of the run; the config says by default.", flag_values=values)
     flags.DEFINE_bool("dry_run", False, "Print the resolved config and stop.", flag_values=values)
