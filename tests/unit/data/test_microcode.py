@@ -177,7 +177,7 @@ def fitted_scores(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) 
     mean, scale = x_train[:, used].mean(0), x_train[:, used].std(0)
     a, b = (x_train[:, used] - mean) / scale, (x_test[:, used] - mean) / scale
     weight = np.zeros(a.shape[1])
-    for _ in range(8):
+    for _ in range(5):
         p = 1 / (1 + np.exp(-a @ weight))
         gradient = a.T @ (p - y_train) + 10 * weight
         hessian = (a.T * (p * (1 - p))) @ a + 10 * np.eye(len(weight))
