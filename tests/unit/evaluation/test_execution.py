@@ -1,0 +1,221 @@
+"""Verdicts on honest and on failing programs, and what tests may do with a program's objects."""
+
+import threading
+
+import pytest
+from honest_programs import HONEST
+
+from wmtp_jax.evaluation import ExecutionError, Program, check_programs, execution, run_program
+from wmtp_jax.evaluation.judge import split
+from wmtp_jax.evaluation.link import replace
+from wmtp_jax.evaluation.sandbox import bwrap_command, find_bwrap, probe
+from wmtp_jax.evaluation.seccomp import seccomp_filter
+
+LIMITS = {"timeout_s": 5.0, "memory_bytes": 256 << 20}
+
+pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
+
+
+@pytest.mark.parametrize(
+    ("source", "tests", "reason"),
+    [
+        ("def f(x):\n    return x + 1", "assert f(1) == 2", "passed"),
+        ("def f(x):\n    return x + 1", "assert f(1) == 3", "wrong answer"),
+        ("def f(x):\n    return x / 0", "assert f(1) == 3", "exception"),
+        ("def f(x):\n    assert x == 2", "f(1)", "exception"),
+        ("x = 1 / 0", "assert True", "exception"),
+        ("def g(x):\n    return x", "assert f(1) == 1", "exception"),
+        ("def f(x:", "assert f(1) == 1", "no code"),
+        ("", "assert True", "no code"),
+        ("  \n", "", "no code"),
+        ("x\0 = 1", "assert True", "no code"),
+        ("while True:\n    pass", "assert True", "timeout"),
+        ("def f(x):\n    return [0] * 10**9", "assert f(1)", "memory"),
+        ("import sys\nsys.exit(3)", "assert True", "exited"),
+        ("print('x' * 2**23)", "", "output"),
+        ("def f(x):\n    return x", "assert f(1) ==", "broken tests"),
+        ("print(1)", "", "passed"),
+    ],
+)
+def test_reasons(source, tests, reason):
+    timeout_s = 1.0 if reason == "timeout" else LIMITS["timeout_s"]
+    verdict = run_program(source, tests=tests, timeout_s=timeout_s, memory_bytes=LIMITS["memory_bytes"])
+    assert (verdict.reason, verdict.passed) == (reason, reason == "passed")
+
+
+def test_exception_is_named():
+    verdict = run_program("def f(x):\n    return {}[x]", tests="f('key')", **LIMITS)
+    assert verdict.detail == "KeyError: 'key'"
+
+
+@pytest.mark.parametrize("program", HONEST)
+def test_tests_may_use_the_program_as_if_it_were_theirs(program):
+    source, tests = program.split("\n-----\n")
+    verdict = run_program(source, tests=tests, **LIMITS)
+    assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize(
+    "tests",
+    ["try:\n    f()\nexcept BaseException:\n    pass", "try:\n    f()\nexcept:\n    pass\nassert True"],
+)
+@pytest.mark.parametrize("leave", ["import os\n    os._exit(0)", "raise SystemExit", "while True:\n        pass"])
+def test_no_except_in_the_tests_brings_back_a_program_that_left(leave, tests):
+    assert not run_program(
+        f"def f():\n    {leave}", tests=tests, timeout_s=1.0, memory_bytes=LIMITS["memory_bytes"]
+    ).passed
+
+
+def test_standard_input_and_output():
+    source = "import sys\nfor line in sys.stdin:\n    print(int(line) * 2)\nsys.exit(0)"
+    verdict = run_program(source, stdin="1\n2\n", **LIMITS)
+    assert (verdict.stdout, verdict.status, verdict.reason, verdict.passed) == ("2\n4\n", 0, "exited", False)
+    late = "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.2), print(input()))).start()"
+    verdict = run_program(late, stdin="late\n", **LIMITS)
+    assert (verdict.stdout, verdict.passed) == ("late\n", True)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("print(sum(map(int, input().split())))", "passed"),
+        ("import sys\nprint(sum(map(int, input().split())))\nsys.exit()", "passed"),
+        ("def main():\n    print(sum(map(int, input().split())))\nmain()", "passed"),
+        ("def test():\n    print(sum(map(int, input().split())))\n    assert 1\ntest()", "passed"),
+        ("print(3)", "wrong answer"),
+        ("print(sum(map(int, input().split())))\nimport sys\nsys.exit(1)", "exited"),
+        ("a, b, c = input().split()", "exception"),
+        ("import os\nprint(sum(map(int, input().split())), flush=True)\nos.abort()", "exited"),
+    ],
+)
+def test_cases_of_input_and_output(source, reason):
+    program = Program(source, cases=(("1 2\n", "3\n"), ("4 5\n", "9")))
+    (verdict,) = check_programs([program], workers=1, **LIMITS)
+    assert (verdict.reason, verdict.passed) == (reason, reason == "passed")
+
+
+def test_pool_keeps_order_reports_each_and_survives_threads():
+    sources = [f"def f():\n    return {i}\nassert f() == {i - i % 3}" for i in range(12)]
+    seen = {}
+    verdicts = check_programs(sources, workers=4, on_verdict=seen.__setitem__, **LIMITS)
+    assert [verdict.passed for verdict in verdicts] == [i % 3 == 0 for i in range(12)]
+    assert [seen[i] for i in range(12)] == verdicts
+    # The judge was started from a thread that is gone by now.
+    thread = threading.Thread(target=lambda: seen.update(late=run_program("assert 1", **LIMITS)))
+    thread.start()
+    thread.join()
+    assert seen["late"].passed
+    assert run_program("assert 1", **LIMITS).passed
+
+
+def test_a_killed_judge_is_replaced():
+    assert run_program("assert 1", **LIMITS).passed
+    court = execution._court("bwrap")
+    court.judge.kill()
+    court.judge.wait()
+    assert run_program("assert 1", **LIMITS).passed
+
+
+def test_error_in_the_callback_stops_the_pool():
+    def refuse(index, verdict):
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        check_programs(["assert 1"] * 50, workers=2, on_verdict=refuse, **LIMITS)
+    assert run_program("assert 1", **LIMITS).passed
+
+
+def test_without_sandbox_on_request():
+    program = "import os\ndef f():\n    open('x', 'w').close()\n    return os.listdir()"
+    assert run_program(program, tests="assert f() == ['x']", sandbox="none", **LIMITS).passed
+    assert run_program("assert 0", sandbox="none", **LIMITS).reason == "wrong answer"
+    assert run_program("while True:\n    pass", sandbox="none", timeout_s=0.5, memory_bytes=1 << 28).reason == "timeout"
+
+
+def test_refuses_without_bubblewrap(monkeypatch):
+    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.find_bwrap", lambda: None)
+    execution._court.cache_clear()
+    try:
+        with pytest.raises(ExecutionError, match=r"no bubblewrap was found.*install bubblewrap.*sandbox 'none'"):
+            run_program("assert 1", **LIMITS)
+    finally:
+        execution._court.cache_clear()
+
+
+def test_refuses_a_sandbox_that_leaks(monkeypatch):
+    """Bubblewrap told to show the whole file system and to keep the network."""
+    leaky = (find_bwrap(), "--bind", "/", "/", "--dev", "/dev", "--unshare-pid")
+    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.bwrap_command", lambda bwrap: leaky)
+    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.seccomp_filter", lambda allow_fork: None)
+    execution._court.cache_clear()
+    try:
+        with pytest.raises(
+            ExecutionError, match=r"read a file outside, wrote a file outside, .*connected to the network"
+        ):
+            run_program("assert 1", **LIMITS)
+    finally:
+        execution._court.cache_clear()
+
+
+def test_refuses_a_sandbox_that_does_not_start(monkeypatch):
+    broken = (*bwrap_command(find_bwrap()), "--ro-bind", "/does/not/exist", "/x")
+    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.bwrap_command", lambda bwrap: broken)
+    execution._court.cache_clear()
+    try:
+        with pytest.raises(ExecutionError, match=r"did not start.*does/not/exist"):
+            run_program("assert 1", **LIMITS)
+    finally:
+        execution._court.cache_clear()
+
+
+def test_probe_accepts_only_the_expected_silence():
+    probe(lambda source: "reached:\n")
+    for said in ("", "reached: saw the environment\n", "reached:\nreached: all\n"):
+        with pytest.raises(ExecutionError, match="does not hold"):
+            probe(lambda source, said=said: said)
+
+
+def test_unknown_sandbox():
+    with pytest.raises(ExecutionError, match="unknown sandbox 'docker'; expected one of bwrap, none"):
+        run_program("assert 1", sandbox="docker", **LIMITS)
+    with pytest.raises(ExecutionError, match="at least one worker"):
+        check_programs(["assert 1"], workers=0, **LIMITS)
+
+
+def test_filter_is_whole_instructions_and_shorter_with_fork():
+    strict, loose = seccomp_filter(allow_fork=False), seccomp_filter(allow_fork=True)
+    if strict is None:
+        pytest.skip("no system call numbers for this machine")
+    assert len(strict) % 8 == len(loose) % 8 == 0
+    assert len(loose) < len(strict) < 8 * 4096
+
+
+@pytest.mark.parametrize(
+    ("source", "tests"),
+    [
+        ("x = 1\nassert x\nassert x == 1\n", "assert x\nassert x == 1\n"),
+        ("x = 1\nassert x\ny = x\n", ""),
+        ("def f():\n    assert 1\nf()\n", ""),
+        ("def f():\n    pass\ndef check(g):\n    assert g\ncheck(f)\n", "def check(g):\n    assert g\ncheck(f)\n"),
+        ("def check(g):\n    print(g)\ncheck(1)\n", ""),
+        ("def f():\n    return K\nK = 1\nassert f()\n", "assert f()\n"),
+        ("def f(x):\n    return x\nK = [1]\nassert f(K)\n", "K = [1]\nassert f(K)\n"),
+        ("x = 1; assert x\n", ""),
+        ("s = '''\r\n\x0c'''\rassert s\n", "assert s\n"),
+        ("x = (\nassert x\n", ""),
+        ("@d\ndef check():\n    assert 1\ncheck()", "@d\ndef check():\n    assert 1\ncheck()"),
+    ],
+)
+def test_tests_at_the_end_of_one_source(source, tests):
+    assert split(source)[1] == tests
+
+
+def test_replace_keeps_what_the_tests_hold():
+    inner = [1, {2}]
+    old = [inner, {"a": inner}, 3]
+    replace(old, [[1, {2, 5}], {"a": [1, {2, 5}], "b": 0}, 4])
+    assert old == [[1, {2, 5}], {"a": [1, {2, 5}], "b": 0}, 4]
+    assert old[0] is inner
+    assert old[1]["a"] is inner
+    replace(old, (1,))
+    assert old[2] == 4
