@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from wmtp_jax.losses import coefficients, head_targets, linear_cross_entropy, target_weights, valid_targets
 from wmtp_jax.model import ModelConfig, MTPTransformer, param_shapes
@@ -95,6 +96,15 @@ CASES = {
     }
     for attention, embeddings, N in itertools.product(("GQA", "MHA"), ("tied", "untied"), (1, 4))
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread():
+    """These models are too small for more, and threads that wait for each other stall on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", params=CASES)
