@@ -163,7 +163,7 @@ def test_the_command_line_answers_a_mistake_with_a_sentence(tmp_path, capsys):
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MicrocodeError, match="cannot write the microcode data set to"):
+    with pytest.raises(MicrocodeError, match="cannot write "):
         shipping.write(tmp_path / "file", small_data())
 
 

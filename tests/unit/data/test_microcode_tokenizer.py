@@ -81,3 +81,9 @@ def test_a_wrong_data_file_is_named(tmp_path, capsys):
     assert main(["--data", str(path), "--out", str(tmp_path / "tokenizer.model")]) == 2
     assert "cannot read training text from" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.jsonl.gz"]
+
+
+def test_a_place_that_cannot_be_written_is_named(root, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["--data", str(root / DATA), "--out", str(tmp_path / "file" / "tokenizer.model")]) == 2
+    assert "cannot write" in capsys.readouterr().err

@@ -13,9 +13,9 @@ from wmtp_jax.data.microcode.mutation import candidates
 
 MIN_TESTS = 12
 MAX_TESTS = 18
-MAX_INTEGER = 10**9
-N_CANDIDATES = 24
-EXAMPLE_CHARACTERS = 44
+MAX_INTEGER = 10**9  # of an expected result; larger ones make long lines
+N_CANDIDATES = 24  # of wrong programs; the tests are chosen to tell all of them from right
+EXAMPLE_CHARACTERS = 44  # arguments and result of the prompt's example, where possible
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Problem:
         prompt: definition line and docstring with one example.
         tests: lines `assert f(..) == ..`.
         correct: bodies that pass all tests, all different, in random order.
-        incorrect: bodies that fail at least one test, all different, in random order.
+        incorrect: bodies that end and fail at least one test, all different, in random order.
     """
 
     family: Family

@@ -29,20 +29,14 @@ def write(directory: Path, data: dict[str, list[Record]]) -> None:
         data: records of each split.
 
     Raises:
-        MicrocodeError: the directory cannot be written.
+        MicrocodeError: a file cannot be written.
     """
     files = {_file(split): _compress(to_jsonl(records)) for split, records in data.items()}
     files[METADATA] = _metadata(data)
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
     files[SUMS] = sums.encode()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            _replace(directory / name, content)
-    except OSError as error:
-        raise MicrocodeError(
-            f"cannot write the microcode data set to {directory}: {error.strerror}; choose a writable directory."
-        ) from error
+    for name, content in files.items():
+        write_file(directory / name, content)
 
 
 def verify(directory: Path) -> None:
@@ -141,16 +135,25 @@ def _read(path: Path) -> bytes:
         raise MicrocodeError(f"cannot read {path}: {error.strerror}; restore it or run {COMMAND}.") from error
 
 
-def _replace(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file that appears complete or not at all; its directory is created when absent.
+
+    Raises:
+        MicrocodeError: the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise MicrocodeError(f"cannot write {path}: {error.strerror}; choose a place you can write to.") from error
 
 
 def _first_difference(found: bytes, expected: bytes) -> int:

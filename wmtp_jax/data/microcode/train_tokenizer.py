@@ -9,14 +9,13 @@ import argparse
 import gzip
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
 
-from wmtp_jax.data.microcode.shipping import MicrocodeError
+from wmtp_jax.data.microcode.shipping import MicrocodeError, write_file
 from wmtp_jax.errors import UserError
 
 VOCABULARY = 1024
@@ -88,13 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         model = train(corpus(chosen.data))
+        write_file(chosen.out, model)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = chosen.out.with_name(f".{chosen.out.name}.{os.getpid()}")
-    temporary.write_bytes(model)
-    temporary.replace(chosen.out)
     print(f"{chosen.out}: {VOCABULARY} pieces, {len(model)} bytes")
     return 0
 
