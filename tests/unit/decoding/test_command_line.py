@@ -10,7 +10,7 @@ from wmtp_jax.decoding import Generation
 from wmtp_jax.generate import Stream, main, model_directory
 from wmtp_jax.model import ModelConfig, init_params
 
-CONFIG = ModelConfig(dim=16, n_layers=4, n_heads=2, vocab_size=1000, ffn_dim=24, n_future_tokens=2, max_seq_len=64)
+CONFIG = ModelConfig(dim=16, n_layers=4, n_heads=2, vocab_size=1024, ffn_dim=24, n_future_tokens=2, max_seq_len=64)
 
 
 @pytest.fixture(scope="module")
