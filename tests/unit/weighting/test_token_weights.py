@@ -9,24 +9,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from wmtp_jax.weighting import (
-    WeightingError,
-    init_statistics,
-    token_advantages,
-    token_weights,
-    update_statistics,
-)
+from wmtp_jax.weighting import Statistics, WeightingError, init_statistics, token_advantages, token_weights
 
 # The advantages at lambda .95 of the example in test_advantages, and an unweighted prompt token with a wild score.
 SCORES = np.array([[99.0, 0.446987, 0.36525, 0.595, 0.1]], np.float32)
 MASK = np.array([[0, 1, 1, 1, 1]], bool)
 PLAIN = {"normalization": "zscore", "temperature": 1.0, "entropy_floor": 0.0, "clip": None}
 
+FIXED = Statistics(*(np.float32(x) for x in (0.02, 0.05, 0.1)))  # mean .2, variance .46
+
 # Numbers are traced, so that a thousand random settings compile three times only.
 weigh = {
     normalization: jax.jit(functools.partial(token_weights, normalization=normalization))
     for normalization in ("zscore", "minmax", "none")
 }
+
+advantages = jax.jit(token_advantages)
 
 
 def weights(scores, mask, *, normalization="zscore", temperature=1.0, entropy_floor=0.0, clip=(0.0, np.inf), **rest):
@@ -134,7 +132,8 @@ def test_agrees_with_a_float64_oracle_on_a_thousand_batches():
         )
         clips += expected.min() == chosen["clip"][0] or expected.max() == chosen["clip"][1]
         actual = weights(scores, mask, **chosen)
-        np.testing.assert_allclose(actual[mask], expected, atol=2e-5, rtol=5e-5)
+        # Clipping may scale a small share of the uniform weights a hundredfold, and fp32 rounding with it.
+        np.testing.assert_allclose(actual[mask], expected, atol=1e-5, rtol=1e-4)
         np.testing.assert_array_equal(actual[~mask], 0.0)
     assert floors > 100
     assert clips > 300
@@ -181,7 +180,7 @@ def test_entropy_floor_is_reached_and_not_overshot(batch, temperature, floor):
         np.testing.assert_allclose(entropy(floored), floor, atol=3e-6)
 
 
-@given(st.floats(-1e30, 1e30, width=32), normalizations, temperatures, floor_values, clips)
+@given(st.floats(-(2.0**100), 2.0**100, width=32), normalizations, temperatures, floor_values, clips)
 @settings(deadline=None, max_examples=50)
 def test_equal_scores_give_exactly_ones(score, normalization, temperature, floor, clip):
     mask = np.arange(24).reshape(3, 8) % 7 != 3
@@ -258,15 +257,10 @@ def test_a_failed_solution_weighs_less_than_the_same_solution_passed(values, row
     mask = np.zeros((3, 8), bool)
     for b, (first, last) in enumerate([(1, 3), (4, 8), (2, 7)]):
         mask[b, first:last] = True
-    rest = {}
-    if running:
-        fixed = update_statistics(
-            init_statistics(), np.linspace(-1, 1, 24, dtype=np.float32).reshape(3, 8), mask, decay=0.9
-        )
-        rest = {"statistics": fixed}
+    rest = {"statistics": FIXED} if running else {}
     of_row = []
     for is_correct[row] in (True, False):
-        scores = np.asarray(token_advantages(values, is_correct, mask, gamma=1.0, lambda_=1.0))
+        scores = advantages(values, is_correct, mask, gamma=1.0, lambda_=1.0)
         normalization = "zscore" if running else "none"
         w = weights(scores, mask, normalization=normalization, temperature=temperature, **rest)
         of_row.append(w[row, mask[row]])
