@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
     config.freeze = ()  # regular expressions of parameter paths that stay as they are, such as "trunk"
 
     config.train = ConfigDict()
-    config.train.steps = 300
+    config.train.steps = 200
     config.train.batch_size = 32  # rows per step
     config.train.accumulation = 1  # micro-batches per step
     config.train.log_every = 10
