@@ -68,6 +68,7 @@ def assert_head_trains_like_a_llama(case, head: int, segment_ids, attention: str
     assert not np.any(np.asarray(gradients["heads"]["feed_forward"]["w2"])[other_heads])
 
 
+@pytest.mark.slow
 def test_loss_and_gradients_of_each_head(case, one_document):
     for head in range(case.config.n_future_tokens):
         assert_head_trains_like_a_llama(case, head, one_document, "dense")

@@ -45,6 +45,7 @@ def test_logits_of_all_heads(case):
     assert np.abs(ours - expected).max() <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighting", ["unweighted", "weighted"])
 def test_loss_and_gradients(case, weighting):
     N, batch = case.config.n_future_tokens, case.batch
