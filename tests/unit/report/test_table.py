@@ -50,5 +50,5 @@ def test_share_is_relative_to_the_size_of_what_was():
 
 
 def test_unknown_direction():
-    with pytest.raises(ValueError, match="expected 'lower' or 'higher'"):
+    with pytest.raises(ValueError, match="expected 'lower', 'higher' or 'none'"):
         closing_table([("loss", 1.0, 2.0, "up")])
