@@ -141,6 +141,13 @@ def test_labels_are_mixed_within_the_batch(examples):
     np.testing.assert_allclose(labels.mean(axis=0), 0.5, atol=0.15)
 
 
+def test_labels_are_shuffled_apart(solutions):
+    # One solution of each label per problem: were both shuffled alike, a batch of two would always be a pair.
+    examples = solutions([([9], [9])] * 50)
+    drawn = examples.problems[rows_of(plan_of(examples, Sampling(correct_ratio=0.5), batch_size=2), 50)]
+    assert np.sum(drawn[:, 0] == drawn[:, 1]) < 10
+
+
 @pytest.mark.parametrize("length_balanced", [False, True])
 def test_pairs_stand_side_by_side_once_per_epoch(examples, length_balanced):
     plan = plan_of(examples, Sampling(pairs=True, length_balanced=length_balanced), batch_size=2)
