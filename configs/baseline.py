@@ -1,6 +1,6 @@
 """Baseline: every response token of a correct solution counts the same.
 
-micro (default): 2 minutes on 2 CPU cores; fine-tunes storage/models_v2/micro-mtp on the embedded tasks.
+micro (default): fine-tunes storage/models_v2/micro-mtp on the embedded tasks.
     python -m wmtp_jax.train --config configs/baseline.py
 7b: the Meta checkpoint on CodeContests.
     python -m wmtp_jax.train --config configs/baseline.py:7b

@@ -1,6 +1,6 @@
 """Rho-1: tokens on which the policy is behind a reference model count more.
 
-micro (default): 3 minutes on 2 CPU cores, from storage/models_v2/micro-mtp with storage/models_v2/micro-ref.
+micro (default): from storage/models_v2/micro-mtp with storage/models_v2/micro-ref.
     python -m wmtp_jax.train --config configs/rho1_weighted.py
 7b: the Meta checkpoint on CodeContests, with Sheared-LLaMA-2.7B as the reference.
     python -m wmtp_jax.train --config configs/rho1_weighted.py:7b
