@@ -2,7 +2,7 @@
 
 Stage 1 trains the critic, stage 2 the policy with the critic going on beside it.
 
-micro (default): 8 minutes on 2 CPU cores were measured with 300 steps; from storage/models_v2/micro-mtp on the embedded tasks.
+micro (default): 8 minutes on 2 CPU cores with 300 steps; from storage/models_v2/micro-mtp on the embedded tasks.
     python -m wmtp_jax.train --config configs/verifiable.py
 7b: the Meta checkpoint on CodeContests.
     python -m wmtp_jax.train --config configs/verifiable.py:7b
