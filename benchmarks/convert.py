@@ -34,6 +34,7 @@ class RandomWeights:
     """A source of random matrices that holds one block of numbers, whatever the size of the model."""
 
     origin = None
+    value_head = None
 
     def __init__(self, config: ModelConfig, dtype: np.dtype):
         self.config, self._dtype = config, dtype

@@ -2,13 +2,14 @@
 
 from converters.convert import save_hf, save_meta, save_tree
 from converters.errors import ConverterError
-from converters.load import load, load_hf, load_meta, load_tree
+from converters.load import load, load_hf, load_meta, load_reward_model, load_tree
 
 __all__ = [
     "ConverterError",
     "load",
     "load_hf",
     "load_meta",
+    "load_reward_model",
     "load_tree",
     "save_hf",
     "save_meta",

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.arrangement import arrangement_of
 from converters.errors import ConverterError, check_tensors
 from converters.hugging_face import HUGGING_FACE
 from converters.json_file import read_json
 from converters.layout import Layout, Origin, Place
 from converters.meta import META
 from converters.slots import Slot, leaf_shapes, to_torch, torch_shape
-from converters.stored import StoredTensor, as_bits, check_finite
+from converters.stored import StoredTensor, as_bits, check_finite, same_bytes
 from converters.tree import TREE
+from converters.value_head import check_value_head, take_value_head
 from converters.weights import find_weights, list_tensors
 from wmtp_jax.model import ModelConfig
 
@@ -25,20 +27,25 @@ class Checkpoint:
     """An opened directory whose tensors are known to fit its config.
 
     Attributes:
+        config_path: the config file.
+        weights: the weight file, or the index of several.
         tensors: by name, without the ignored ones.
         ignored: names of tensors that carry no parameters.
         places: where each slot lies.
         origin: what the files say beyond the architecture.
+        value_head: of a reward model, [1, D]; else None.
     """
 
     directory: Path
     layout: Layout
+    config_path: Path
     weights: Path
     config: ModelConfig
     tensors: dict[str, StoredTensor]
     ignored: tuple[str, ...]
     places: dict[Slot, Place]
     origin: Origin
+    value_head: StoredTensor | None
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -67,7 +74,7 @@ def open_checkpoint(directory: str | Path, layout: str | None = None) -> Checkpo
     """Opens a model directory and checks that its tensors are exactly those of its architecture.
 
     Args:
-        directory: of a model in any layout.
+        directory: of a model in any layout, its files side by side or in folders (`converters.arrangement`).
         layout: "meta", "hf" or "flax"; None looks at the config file.
 
     Raises:
@@ -76,25 +83,31 @@ def open_checkpoint(directory: str | Path, layout: str | None = None) -> Checkpo
     directory = Path(directory)
     if not directory.is_dir():
         raise ConverterError(f"{directory}: no such directory; expected one that holds a model")
-    chosen = LAYOUTS[layout] if layout else _detect(directory)
-    config_path = next((directory / name for name in chosen.config_names if (directory / name).exists()), None)
+    arrangement = arrangement_of(directory)
+    configs = directory / arrangement.configs
+    chosen = LAYOUTS[layout] if layout else _detect(configs)
+    config_path = next((configs / name for name in chosen.config_names if (configs / name).exists()), None)
     if config_path is None:
-        raise ConverterError(f"{directory}: has no {chosen.config_names[0]}; expected a model in {chosen.title} layout")
+        raise ConverterError(f"{configs}: has no {chosen.config_names[0]}; expected a model in {chosen.title} layout")
     record = read_json(config_path)
-    weights = find_weights(directory, chosen.weight_names)
+    weights = find_weights(directory / arrangement.weights, chosen.weight_names)
     found = list_tensors(weights)
     ignored = tuple(name for name in found if chosen.ignored.fullmatch(name))
     tensors = {name: tensor for name, tensor in found.items() if name not in ignored}
+    tensors, value_head = take_value_head(tensors, weights)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     config, tied = chosen.read_config(record, str(config_path), shapes)
     config, tied_copy = _decide_tied(chosen, config, tied, tensors, config_path)
     check_tensors(str(directory), chosen.tensor_shapes(config, tied_copy), shapes, config_path.name)
     for tensor in tensors.values():
         tensor.check_dtype()
+    if value_head is not None:
+        check_value_head(value_head, config.dim)
     origin = Origin(chosen.name, record, tied_copy)
     if chosen is TREE and isinstance(record.get("origin"), dict):
         origin = _stored_origin(record["origin"], config_path)
-    return Checkpoint(directory, chosen, weights, config, tensors, ignored, chosen.places(config), origin)
+    places = chosen.places(config)
+    return Checkpoint(directory, chosen, config_path, weights, config, tensors, ignored, places, origin, value_head)
 
 
 def _detect(directory: Path) -> Layout:
@@ -119,7 +132,7 @@ def _decide_tied(layout, config, tied, tensors, config_path) -> tuple[ModelConfi
         tied = output is None if tied is None else tied
         return dataclasses.replace(config, tie_embeddings=tied), False
     equal = (
-        output.shape == embedding.shape and output.type_name == embedding.type_name and _same_bytes(output, embedding)
+        output.shape == embedding.shape and output.type_name == embedding.type_name and same_bytes(output, embedding)
     )
     if tied and not equal:
         raise ConverterError(
@@ -127,19 +140,6 @@ def _decide_tied(layout, config, tied, tensors, config_path) -> tuple[ModelConfi
             "correct the config or remove the tensor"
         )
     return dataclasses.replace(config, tie_embeddings=equal), equal
-
-
-def _same_bytes(a: StoredTensor, b: StoredTensor) -> bool:
-    a.check_dtype()
-    step = 16 * 2**20
-    with open(a.path, "rb") as file_a, open(b.path, "rb") as file_b:
-        file_a.seek(a.offset)
-        file_b.seek(b.offset)
-        for start in range(0, a.nbytes, step):
-            count = min(step, a.nbytes - start)
-            if file_a.read(count) != file_b.read(count):
-                return False
-    return True
 
 
 def _stored_origin(record: dict, where: Path) -> Origin:

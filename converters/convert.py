@@ -2,8 +2,10 @@
 
 import dataclasses
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
+from converters.arrangement import FLAT, Arrangement
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.hugging_face import HUGGING_FACE
 from converters.layout import Layout, Origin
@@ -15,12 +17,23 @@ from converters.progress import Progress
 from converters.slots import Slot
 from converters.stored import parse_dtype
 from converters.tree import TREE
+from converters.value_head import VALUE_HEAD_FILE, value_head_file
 from wmtp_jax.model import ModelConfig
 
 MAX_SHARD_BYTES = 5 * 10**9
 
 
-def run_plan(source: Source, plan: Plan, directory: Path, identity: str, copies: list[Path], progress=None) -> None:
+def run_plan(
+    source: Source,
+    plan: Plan,
+    directory: Path,
+    identity: str,
+    copies: list[Path],
+    progress: Progress | None = None,
+    *,
+    arrangement: Arrangement = FLAT,
+    complete: Callable[[Path], None] | None = None,
+) -> None:
     """Writes the model directory of a plan, complete or not at all.
 
     Args:
@@ -28,13 +41,15 @@ def run_plan(source: Source, plan: Plan, directory: Path, identity: str, copies:
         plan: what to write, as of `make_plan`.
         directory: must not exist or be empty.
         identity: equal for conversions that write the same bytes; continues what was killed.
-        copies: files that travel along.
+        copies: tokenizer files that travel along.
         progress: a `Progress`, or None for silence.
+        arrangement: in which folders the files are to lie.
+        complete: adds to the directory under its provisional name, after all else and before it gets its own.
 
     Raises:
         ConverterError: NaN or infinity, values beyond the dtype, a damaged source, a directory in use.
     """
-    with OutputDirectory(directory, plan.files, plan.target.stem, identity) as output:
+    with OutputDirectory(directory, plan.files, plan.target.stem, identity, arrangement) as output:
         for name, tensor in plan.tensors.items():
             if name in output.digests:
                 if progress:
@@ -51,7 +66,10 @@ def run_plan(source: Source, plan: Plan, directory: Path, identity: str, copies:
             "notes": list(plan.notes),
             "config": dataclasses.asdict(plan.config),
         }
-        output.finish({plan.target.config_names[0]: record}, copies, manifest)
+        others = {f"{arrangement.tokenizer}/{path.name}": path.read_bytes() for path in copies}
+        if source.value_head is not None:
+            others[f"{arrangement.weights}/{VALUE_HEAD_FILE}"] = value_head_file(source.value_head)
+        output.finish({plan.target.config_names[0]: record}, others, manifest, complete)
 
 
 def convert(source: Checkpoint, plan: Plan, directory: str | Path, progress: Progress | None = None) -> None:

@@ -35,6 +35,8 @@ def describe_checkpoint(checkpoint: Checkpoint) -> list[str]:
         shape = str(list(checkpoint.tensors[checkpoint.layout.tied_name].shape))
         table.append((checkpoint.layout.tied_name, shape, "", "copy of the embeddings"))
     lines += ["", *_columns([("tensor", "shape", "leaf", "stored"), *table])]
+    if checkpoint.value_head is not None:
+        lines.append(f"value head: {checkpoint.value_head.name} {list(checkpoint.value_head.shape)}")
     if checkpoint.ignored:
         lines.append(f"ignored by name: {', '.join(fold(checkpoint.ignored))}")
     return lines

@@ -11,6 +11,7 @@ from converters.parameters import flatten, unflatten
 from converters.slots import TRANSPOSED, copy_tiled, from_torch, slots_of
 from converters.stored import as_bits, check_finite, parse_dtype
 from converters.tree import TREE
+from converters.value_head import VALUE_HEAD
 from wmtp_jax.model import ModelConfig
 
 
@@ -44,6 +45,33 @@ def load_hf(directory: str | Path, dtype=None, shardings: dict | None = None) ->
 def load_tree(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
     """Reads what `save_tree` wrote. Otherwise as `load`."""
     return _load(open_checkpoint(directory, "flax"), dtype, shardings)
+
+
+def load_reward_model(
+    directory: str | Path, dtype=None, shardings: dict | None = None
+) -> tuple[ModelConfig, dict, jax.Array]:
+    """Reads a reward model: a backbone in any layout with a value head, such as Starling-RM-7B-alpha.
+
+    Args:
+        directory: as published (the backbone twice in one state dict), or as we write it.
+        dtype: as of `load`, of the value head too.
+        shardings: as of `load`, of the backbone.
+
+    Returns:
+        The architecture, the backbone's params, and the value head's kernel [D, 1].
+
+    Raises:
+        ConverterError: as of `load`, and when there is no value head.
+    """
+    checkpoint = open_checkpoint(directory)
+    if checkpoint.value_head is None:
+        raise ConverterError(
+            f"{directory}: has no value head ({VALUE_HEAD}), so it is no reward model; give one that is"
+        )
+    config, params = _load(checkpoint, dtype, shardings)
+    kernel_1xD = checkpoint.value_head.read()
+    check_finite(kernel_1xD, VALUE_HEAD)
+    return config, params, jax.numpy.asarray(kernel_1xD.T, parse_dtype(dtype) or kernel_1xD.dtype)
 
 
 def _load(checkpoint: Checkpoint, dtype, shardings: dict | None) -> tuple[ModelConfig, dict]:

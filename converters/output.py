@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from converters.arrangement import FLAT, Arrangement
 from converters.errors import ConverterError
 from converters.json_file import write_bytes, write_json
 from converters.safetensors_file import safetensors_header
@@ -65,15 +66,25 @@ class OutputDirectory:
         files: tensors per file, as of `shard_files`.
         stem: of the index, when there are several files.
         fingerprint: of everything that determines the bytes; what another fingerprint left behind is thrown away.
+        arrangement: in which folders of the directory the files are to lie.
 
     Raises:
         ConverterError: the directory is in use, not empty, or the disk is too small.
     """
 
-    def __init__(self, directory: Path, files: dict[str, list[OutputTensor]], stem: str, fingerprint: str):
+    def __init__(
+        self,
+        directory: Path,
+        files: dict[str, list[OutputTensor]],
+        stem: str,
+        fingerprint: str,
+        arrangement: Arrangement = FLAT,
+    ):
         self.directory = directory.resolve()  # Gives "." a name and follows links.
         self.partial = self.directory.with_name(self.directory.name + ".partial")
         self._model = self.partial / "model"
+        self._weights = self._model / arrangement.weights
+        self._configs = self._model / arrangement.configs
         self._stem, self._fingerprint = stem, fingerprint
         self._file_tensors = files
         self.places: dict[str, StoredTensor] = {}
@@ -85,7 +96,7 @@ class OutputDirectory:
             offset = len(header)
             for t in tensors:
                 self.places[t.name] = StoredTensor(
-                    t.name, self._model / file_name, offset, t.shape, t.dtype, t.dtype.name
+                    t.name, self._weights / file_name, offset, t.shape, t.dtype, t.dtype.name
                 )
                 offset += t.nbytes
         self._pending: collections.deque[Future] = collections.deque()
@@ -137,13 +148,20 @@ class OutputDirectory:
             raise AssertionError(f"{name}: produced {offset - place.offset} bytes of {place.nbytes}")
         self._submit(self._done, name, digest)
 
-    def finish(self, configs: dict[str, dict], copies: Iterable[Path], manifest: dict) -> None:
+    def finish(
+        self,
+        configs: dict[str, dict],
+        others: Mapping[str, bytes],
+        manifest: dict,
+        complete: Callable[[Path], None] | None = None,
+    ) -> None:
         """Writes what surrounds the weights, syncs everything, and moves the directory to its name.
 
         Args:
             configs: JSON files by name.
-            copies: files that travel along as they are.
+            others: further files by their path in the directory.
             manifest: what manifest.json says besides the digests.
+            complete: called last with the directory under its provisional name; may add files.
         """
         self.drain()
         for file in self._files.values():
@@ -152,18 +170,21 @@ class OutputDirectory:
             weight_map = {name: place.path.name for name, place in self.places.items()}
             total = sum(place.nbytes for place in self.places.values())
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            write_json(self._model / f"{self._stem}.safetensors.index.json", index)
+            write_json(self._weights / f"{self._stem}.safetensors.index.json", index)
+        self._configs.mkdir(exist_ok=True)
         for name, record in configs.items():
-            write_json(self._model / name, record)
-        for path in copies:
-            write_bytes(self._model / path.name, path.read_bytes())
-        others = sorted(path for path in self._model.iterdir() if path.name not in self._headers)
+            write_json(self._configs / name, record)
+        for name, data in others.items():
+            (self._model / name).parent.mkdir(exist_ok=True)
+            write_bytes(self._model / name, data)
+        in_model = lambda path: path.relative_to(self._model).as_posix()
+        surrounding = sorted(path for path in self._written() if path not in self._files)
         record = {
             **manifest,
-            "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in others},
+            "files": {in_model(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in surrounding},
             "tensors": {
                 name: {
-                    "file": place.path.name,
+                    "file": in_model(place.path),
                     "dtype": place.type_name,
                     "shape": list(place.shape),
                     "sha256": self.digests[name],
@@ -172,10 +193,17 @@ class OutputDirectory:
             },
         }
         write_json(self._model / MANIFEST, record)
-        _sync_directory(self._model)
+        if complete:
+            complete(self._model)
+        for directory in {path.parent for path in self._written()} | {self._model}:
+            _sync_directory(directory)
         os.replace(self._model, self.directory)
         _sync_directory(self.directory.parent)
         shutil.rmtree(self.partial)
+
+    def _written(self) -> list[Path]:
+        """Every file of the directory in the making, links included."""
+        return [path for path in self._model.rglob("*") if path.is_symlink() or path.is_file()]
 
     def _resume(self) -> None:
         """Keeps the finished tensors of a killed conversion of the same source; forgets everything else."""
@@ -185,8 +213,8 @@ class OutputDirectory:
             journal.unlink(missing_ok=True)
             shutil.rmtree(self._model, ignore_errors=True)
             return
-        for path in self._model.glob("*"):
-            if path.name not in self._headers:  # Written at the end, so they are written anew.
+        for path in self._written():
+            if path.parent != self._weights or path.name not in self._headers:  # Written at the end, so written anew.
                 path.unlink()
         for line in lines[1:]:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # The last line may be torn.
@@ -196,7 +224,7 @@ class OutputDirectory:
 
     def _check_space(self) -> None:
         needed = sum(place.nbytes for name, place in self.places.items() if name not in self.digests)
-        present = sum(path.stat().st_blocks * 512 for path in self._model.glob("*"))
+        present = sum(path.stat().st_blocks * 512 for path in self._written())
         kept = sum(self.places[name].nbytes for name in self.digests)
         free = shutil.disk_usage(self.partial).free + max(0, present - kept)
         if free < needed:
@@ -205,10 +233,10 @@ class OutputDirectory:
             )
 
     def _open_files(self) -> None:
-        self._model.mkdir(exist_ok=True)
+        self._weights.mkdir(parents=True, exist_ok=True)
         self._files = {}
         for name, header in self._headers.items():
-            path = self._model / name
+            path = self._weights / name
             path.touch()
             file = self._stack.enter_context(open(path, "r+b", buffering=0))  # noqa: SIM115
             self._files[path] = file

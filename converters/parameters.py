@@ -45,7 +45,7 @@ class Parameters:
     """
 
     def __init__(self, config: ModelConfig, params: dict, origin: Origin | None):
-        self.config, self.origin = config, origin
+        self.config, self.origin, self.value_head = config, origin, None
         self.shapes = leaf_shapes(config)
         self._leaves = flatten(params)
         self._held: tuple[str, np.ndarray] | None = None

@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from converters.arrangement import arrangement_of
 from converters.checkpoint import Checkpoint
 from converters.errors import ConverterError
 from converters.layout import Layout, Origin
 from converters.output import OutputTensor, shard_files
 from converters.slots import Slot, copy_tiled, from_torch
-from converters.stored import as_bits, check_finite
+from converters.stored import StoredTensor, as_bits, check_finite
 from converters.tree import TREE
 from wmtp_jax.model import ModelConfig
 
@@ -26,6 +27,7 @@ class Source(Protocol):
 
     config: ModelConfig
     origin: Origin | None
+    value_head: StoredTensor | None
 
     def dtype(self, slot: Slot) -> np.dtype:
         """Element type of a slot."""
@@ -155,6 +157,7 @@ def _cast(values: np.ndarray, tensor: OutputTensor) -> np.ndarray:
 def fingerprint(source: Checkpoint, plan: Plan) -> str:
     """A digest of everything that determines the bytes of a conversion, without reading weights."""
     files = sorted({tensor.path for tensor in source.tensors.values()} | {source.weights})
+    files += [source.value_head.path] if source.value_head else []
     stamp = lambda path: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
     record = {
         "source": [stamp(path) for path in files],
@@ -181,4 +184,5 @@ def tokenizer_files(directory: Path) -> list[Path]:
         "vocab.json",
         "merges.txt",
     )
-    return [directory / name for name in names if (directory / name).is_file()]
+    folder = directory / arrangement_of(directory).tokenizer
+    return [folder / name for name in names if (folder / name).is_file()]

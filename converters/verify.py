@@ -88,8 +88,8 @@ def _verify_sums(directory: Path) -> str:
 
 
 def _verify_file(directory: Path, name: str, digest: str, said_by: str) -> None:
-    if Path(name).name != name:
-        raise ConverterError(f"{directory / said_by}: names {name!r}; expected bare names of files beside it")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ConverterError(f"{directory / said_by}: names {name!r}; expected files in the directory where it lies")
     if not (directory / name).is_file():
         raise ConverterError(f"{directory / name}: is missing, but {said_by} lists it; fetch it again")
     with open(directory / name, "rb") as file:

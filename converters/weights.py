@@ -12,6 +12,8 @@ from converters.torch_file import read_torch
 def find_weights(directory: Path, candidates: tuple[str, ...]) -> Path:
     """The weights of a directory: the first candidate that exists, else its only safetensors file or index.
 
+    A value head that lies beside them in a file of its own is not taken for weights.
+
     Raises:
         ConverterError: none, or more than one.
     """
@@ -23,6 +25,7 @@ def find_weights(directory: Path, candidates: tuple[str, ...]) -> Path:
             f"{directory}: holds consolidated.01.pth, one part of a model-parallel model; merge the parts first"
         )
     found = sorted(directory.glob("*.safetensors.index.json")) or sorted(directory.glob("*.safetensors"))
+    found = [path for path in found if path.name != "value_head.safetensors"]
     if len(found) == 1:
         return found[0]
     if found:

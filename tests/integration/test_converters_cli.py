@@ -153,8 +153,33 @@ def unknown_key(directory):
     edit_tensors(directory, lambda state: state.update({"layers.0.attention.wq.bias": np.zeros(24, np.float32)}))
 
 
-def reward_model(directory):
-    edit_tensors(directory, lambda state: state.update({"v_head.weight": np.zeros((1, 24), np.float32)}))
+def value_head_of_another_width(directory):
+    edit_tensors(directory, lambda state: state.update({"v_head.weight": np.zeros((1, 23), np.float32)}))
+
+
+def as_reward_model(state):
+    """The names of Starling-RM: the language model as `model`, its backbone again as `transformer`."""
+    for name in list(state):
+        if name.startswith("model."):
+            state["transformer." + name.removeprefix("model.")] = state[name].copy()
+        state["model." + name] = state.pop(name)
+    state["v_head.weight"] = np.zeros((1, 24), np.float32)
+
+
+def backbones_that_differ(directory):
+    def edit(state):
+        as_reward_model(state)
+        state["transformer.layers.1.mlp.up_proj.weight"][0, 0] += 1
+
+    edit_tensors(directory, edit)
+
+
+def second_backbone_too_long(directory):
+    def edit(state):
+        as_reward_model(state)
+        state["transformer.layers.3.mlp.up_proj.weight"] = state["transformer.layers.1.mlp.up_proj.weight"]
+
+    edit_tensors(directory, edit)
 
 
 def missing_keys(directory):
@@ -275,7 +300,9 @@ WRONG = [
     ("meta", config_of_another_size, r"n_heads 3 is not a multiple of n_kv_heads 2"),
     ("meta", one_head_too_many, r"9 missing, 9 unexpected(.|\n)*missing +extra_heads\.1\.attention\.wk\.weight"),
     ("meta", unknown_key, r"unexpected layers\.0\.attention\.wq\.bias +\[24\]"),
-    ("meta", reward_model, r"unexpected v_head\.weight +\[1, 24\]"),
+    ("hf", value_head_of_another_width, r"v_head\.weight has the shape \[1, 23\], expected \[1, 24\]"),
+    ("hf", backbones_that_differ, r"transformer\.layers\.1\.mlp\.up_proj\.weight differs from model\.model\.layers"),
+    ("hf", second_backbone_too_long, r"transformer\.layers\.3\.mlp\.up_proj\.weight has no counterpart"),
     ("meta", missing_keys, r"3 missing(.|\n)*missing +layers\.\{1-3\}\.feed_forward\.w2\.weight +\[24, 43\]"),
     ("meta", wrong_shape, r"misshaped +norm\.weight +\[25\], expected \[24\]"),
     ("meta", nan_weights, r"extra_heads\.0\.attention\.wk\.weight of .* holds NaN or infinity"),
@@ -456,7 +483,7 @@ def test_verify_with_sums(model, capsys):
     assert main(["verify", str(source)]) == 0
     capsys.readouterr()
     for line, message in [
-        (f"{digest}  ../consolidated.safetensors", "expected bare names"),
+        (f"{digest}  ../consolidated.safetensors", "expected files in the directory where it lies"),
         (f"{digest}  gone.bin", "is missing"),
         (f"{digest}  params.json", "differs from the digest"),
         ("no digest here", "line 1: expected a SHA-256 digest"),

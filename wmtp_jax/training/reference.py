@@ -133,9 +133,7 @@ def _open_fitting(directory: str | Path, tokenizer: Tokenizer, max_length: int) 
 
 def _model_digest(checkpoint: Checkpoint) -> str:
     """SHA-256 of the config file and of every weight file."""
-    names = (checkpoint.directory / name for name in checkpoint.layout.config_names)
-    files = {next(path for path in names if path.exists()), checkpoint.weights}
-    files |= {tensor.path for tensor in checkpoint.tensors.values()}
+    files = {checkpoint.config_path, checkpoint.weights} | {tensor.path for tensor in checkpoint.tensors.values()}
     state = hashlib.sha256()
     for file in sorted(files):
         with open(file, "rb") as opened:
