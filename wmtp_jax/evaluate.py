@@ -14,23 +14,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
+
 import converters
-from wmtp_jax.data import Record, Tokenizer, encode_record, evaluation_batches, from_examples, load_tokenizer
+from wmtp_jax.data import Tokenizer, load_tokenizer
 from wmtp_jax.errors import UserError
 from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures
 from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.execution import Verdict, check_programs
-from wmtp_jax.evaluation.heads import evaluate_heads
+from wmtp_jax.evaluation.heads import score_solutions
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.evaluation.rows import RowFile, read_rows
 from wmtp_jax.evaluation.sandbox import SANDBOXES
 from wmtp_jax.evaluation.summary import summarize, table
 from wmtp_jax.model import ModelConfig, MTPTransformer
-
-_SHORTEST_BUCKET = 64
-_HEADS_BATCH = 16
-_CHUNK_LENGTH = 128
+from wmtp_jax.training.run_directory import write_text_atomically
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,20 +53,28 @@ def run(arguments: argparse.Namespace) -> dict:
     problems = load_problems(arguments.benchmark, arguments.data, template=arguments.template, shots=arguments.shots)[
         : arguments.limit
     ]
+    _permit(arguments)
     output = arguments.output or Path("evaluations", f"{_model_name(arguments)}-{Path(arguments.benchmark).name}")
     result = {"benchmark": arguments.benchmark, "problems": [{"task_id": problem.task_id} for problem in problems]}
     if arguments.model:
         config, params, tokenizer = _load_model(arguments.model, arguments.dtype)
         settings, samples = _write_samples(arguments, output, problems, config, params, tokenizer)
-        result |= _score_heads(config, params, tokenizer, problems)
+        result |= score_solutions(MTPTransformer(config), params, tokenizer, problems)
     else:
         settings, samples = _read_samples(arguments, problems)
     answers = [Answer(*(row[field.name] for field in dataclasses.fields(Answer))) for row in samples]
     result |= {"settings": settings} | draft_measures(answers)
     if not arguments.generate_only:
-        verdicts = _judge(arguments, output, problems, settings, samples)
-        result |= summarize(verdicts, arguments.k)
-    _write_result(output / "result.json", result)
+        execution = {
+            "sandbox": arguments.sandbox,
+            "timeout_s": arguments.timeout,
+            "memory_mb": arguments.memory_mb,
+        }
+        verdicts = _judge(arguments, output, problems, {"samples": settings, **execution}, samples)
+        ks = arguments.k or [k for k in (1, 5, 10) if k <= settings["n_samples"]]
+        result |= {"execution": execution} | summarize(verdicts, ks)
+    output.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(output / "result.json", json.dumps(result, indent=2) + "\n")
     print(f"{table(result)}\n\n{output}")
     return result
 
@@ -88,7 +96,8 @@ def _write_samples(
     settings = {
         "benchmark": arguments.benchmark,
         "problems": _digest(problems),
-        "model": str(arguments.model.resolve()),
+        "model": _model_name(arguments),
+        "model_digest": _model_digest(config, params),
         "n_samples": arguments.n_samples,
         **dataclasses.asdict(decoding),
     }
@@ -133,12 +142,6 @@ def _read_samples(arguments, problems: list[Problem]) -> tuple[dict, list[dict]]
 def _judge(arguments, output: Path, problems: list[Problem], settings: dict, samples: list[dict]) -> list[dict]:
     """Runs the programs that have no verdict yet."""
     by_name = {problem.task_id: problem for problem in problems}
-    settings = {
-        "samples": settings,
-        "timeout_s": arguments.timeout,
-        "memory_mb": arguments.memory_mb,
-        "sandbox": arguments.sandbox,
-    }
     with RowFile(output / "verdicts.jsonl", settings) as file:
         left = [row for row in samples if (row["task_id"], row["sample"]) not in file.rows]
         meter = Meter("programs", len(samples))
@@ -160,28 +163,6 @@ def _judge(arguments, output: Path, problems: list[Problem], settings: dict, sam
         return [file.rows[row["task_id"], row["sample"]] for row in samples]
 
 
-def _score_heads(config: ModelConfig, params, tokenizer: Tokenizer, problems: list[Problem]) -> dict:
-    """Loss, perplexity and accuracy of every head on the problems' own solutions, where there are any."""
-    records = [
-        Record(problem.prompt, "", problem.solution, problem.task_id, True, {})
-        for problem in problems
-        if problem.solution
-    ]
-    examples = [encode_record(record, tokenizer, "raw", config.max_seq_len) for record in records]
-    examples = [example for example in examples if example is not None]
-    if not examples:
-        return {}
-    longest = max(len(example.tokens) for example in examples)
-    buckets = [_SHORTEST_BUCKET]
-    while buckets[-1] < longest:
-        buckets.append(2 * buckets[-1])
-    batches = evaluation_batches(from_examples(examples), batch_size=_HEADS_BATCH, buckets=buckets)
-    return {
-        "heads": evaluate_heads(MTPTransformer(config), params, batches, _CHUNK_LENGTH),
-        "heads_solutions": len(examples),
-    }
-
-
 def _load_model(directory: Path, dtype: str) -> tuple[ModelConfig, dict, Tokenizer]:
     """A model directory, or the export of a run."""
     directory = directory / "export" if (directory / "export").is_dir() else directory
@@ -199,18 +180,12 @@ def _digest(problems: list[Problem]) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def _write_result(path: Path, result: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _model_digest(config: ModelConfig, params: dict) -> str:
+    """Of architecture and weights, as samples of one model must not go on with another's."""
+    digest = hashlib.sha256(repr(config).encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
 
 
 class Meter:
@@ -246,11 +221,15 @@ def _validate(arguments: argparse.Namespace) -> None:
             raise EvaluationError(f"--{name} is {getattr(arguments, name)}; expected at least 1.")
     if not arguments.timeout > 0:
         raise EvaluationError(f"--timeout is {arguments.timeout}; expected a positive number of seconds.")
-    if arguments.model and not arguments.generate_only and max(arguments.k) > arguments.n_samples:
+    if arguments.model and arguments.k and max(arguments.k) > arguments.n_samples:
         raise EvaluationError(
             f"pass@{max(arguments.k)} needs as many samples per problem, not {arguments.n_samples}; set --n_samples, "
             "or a smaller --k."
         )
+
+
+def _permit(arguments: argparse.Namespace) -> None:
+    """Embedded tasks run without being asked: what a model writes for them is judged in the sandbox like any other."""
     if not (arguments.generate_only or arguments.allow_code_execution or arguments.benchmark == "microcode"):
         raise EvaluationError(
             f"judging {arguments.benchmark} runs programs that a model wrote on this machine, in a sandbox: agree "
@@ -276,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--benchmark", required=True, help=f"{', '.join(BENCHMARKS)}, or a .jsonl file of records with tests")
     add("--data", type=Path, help="the benchmark's file (mbpp and codecontests need one)")
     add("--output", type=Path, help="directory of samples, verdicts and result (default: evaluations/MODEL-BENCHMARK)")
-    add("--k", type=_ks, default=[1], help="which pass@k, as in 1,5,10 (default: 1)")
+    add("--k", type=_ks, help="which pass@k, as in 2,20 (default: those of 1,5,10 that the samples allow)")
     add("--n_samples", type=int, default=1, help="programs per problem (default: 1)")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     add("--top_p", type=float, default=1.0, help="mass of the nucleus")

@@ -123,7 +123,7 @@ def refused(arguments, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--benchmark", "sudoku", "--allow_code_execution"], "unknown benchmark"),
+        (["--benchmark", "sudoku"], "unknown benchmark"),
         (["--benchmark", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: does not exist"),
         (["--benchmark", "mbpp", "--allow_code_execution"], "give their file with --data"),
         (["--benchmark", "mbpp", "--data", "absent.jsonl", "--allow_code_execution"], "no such benchmark file"),

@@ -1,14 +1,19 @@
 """How well each head predicts held-out tokens."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wmtp_jax.data import Record, Tokenizer, encode_record, evaluation_batches, from_examples
+from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.losses import head_targets, token_scores, valid_targets
 from wmtp_jax.model import MTPTransformer
+
+_BATCH_SIZE = 16
+_SHORTEST_BUCKET = 64
 
 
 def evaluate_heads(
@@ -55,3 +60,22 @@ def _batch_sums(model: MTPTransformer, params: dict, batch: dict, chunk_length: 
     valid = valid_targets(batch["target_mask"], batch["segment_ids"], n_heads)
     total = lambda x: jnp.where(valid, x, 0).astype(jnp.float32).sum((1, 2))
     return jnp.stack([total(jnp.ones_like(nll)), total(nll), total(rank < 1), total(rank < 5)])
+
+
+def score_solutions(model: MTPTransformer, params: dict, tokenizer: Tokenizer, problems: Sequence[Problem]) -> dict:
+    """Measures of every head on the problems' own solutions, as far as they have some that fit the context.
+
+    Returns:
+        {"heads": as of `evaluate_heads`, "heads_solutions": how many solutions}, or {} where there is none.
+    """
+    records = (Record(problem.prompt, "", problem.solution, problem.task_id, True, {}) for problem in problems)
+    found = (encode_record(record, tokenizer, "raw", model.config.max_seq_len) for record in records if record.output)
+    examples = [example for example in found if example is not None]
+    if not examples:
+        return {}
+    longest = max(len(example.tokens) for example in examples)
+    buckets = [_SHORTEST_BUCKET]
+    while buckets[-1] < longest:
+        buckets.append(2 * buckets[-1])
+    batches = evaluation_batches(from_examples(examples), batch_size=_BATCH_SIZE, buckets=buckets)
+    return {"heads": evaluate_heads(model, params, batches), "heads_solutions": len(examples)}

@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 
 from wmtp_jax.evaluation.link import Gone, Link
 
@@ -33,10 +34,18 @@ class Timeout(BaseException):
 class Names(dict):
     """The tests' global names; those that the tests do not define are looked up in the program."""
 
-    def __init__(self, link: Link, theirs: dict, used: set):
+    def __init__(self, link: Link, theirs: dict, tests: ast.Module):
         super().__init__(__name__="__main__", __builtins__=builtins)
         self.link = link
+        nodes = list(ast.walk(tests))
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
         modules = {name: module for name, module in theirs.items() if module in _MODULES}
+        # `math.isclose` means the module, whatever the program calls math.
+        attributes = [(ast.unparse(node.value), node.attr) for node in nodes if isinstance(node, ast.Attribute)]
+        for name in _MODULES & theirs.keys():
+            wanted = {attribute for owner, attribute in attributes if owner == name}
+            if wanted and wanted <= set(dir(importlib.import_module(name))):
+                modules[name] = name
         # A builtin's name is the program's only where the tests use nothing else of the program: `sum` may be the
         # function under test, but a program that brings its own `all` does not change what the tests mean by it.
         others = {name for name in used & theirs.keys() - modules.keys() if not hasattr(builtins, name)}
@@ -80,9 +89,9 @@ def _is_test(statement: ast.stmt) -> bool:
 
 
 def _is_test_data(statement: ast.stmt, program: list[ast.stmt]) -> bool:
-    """A literal under a name that the program does not use."""
+    """A literal under a name that the program, if there is one before it, does not use."""
     match statement:
-        case ast.Assign([ast.Name(name)], value):
+        case ast.Assign([ast.Name(name)], value) if program:
             try:
                 ast.literal_eval(value)
             except Exception:
@@ -111,16 +120,35 @@ def try_program(link: Link, job: dict) -> tuple[str, str]:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError) as error:
         return ("broken tests", str(error))
-    classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
-    tree.body = [statement for statement in tree.body if not isinstance(statement, ast.ClassDef)]
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    classes = [statement for statement in tree.body if _is_data_class(statement)]
+    tree.body = [statement for statement in tree.body if statement not in classes]
     if classes:
         link.ask("define", "\n".join(map(ast.unparse, classes)))
         theirs |= {statement.name: None for statement in classes}
-    exec(compile(tree, "tests", "exec"), Names(link, theirs, used))
+    try:
+        exec(compile(tree, "tests", "exec"), Names(link, theirs, tree))
+    except AssertionError as error:
+        if hasattr(error, "program_says"):
+            raise
+        return ("wrong answer", f"{_line(tests, error)} {_text(error)}")
     if link.left:
         raise link.left
     return ("passed", "")
+
+
+def _line(tests: str, error: BaseException) -> str:
+    """The line of the tests that raised the exception."""
+    steps = traceback.walk_tb(error.__traceback__)
+    numbers = [number for frame, number in steps if frame.f_code.co_filename == "tests"]
+    return tests.splitlines()[numbers[-1] - 1].strip()
+
+
+def _is_data_class(statement: ast.stmt) -> bool:
+    """A class whose objects the program gets, so it has to be defined there; one that asserts belongs to the tests."""
+    return isinstance(statement, ast.ClassDef) and not any(
+        isinstance(node, ast.Assert) or (isinstance(node, ast.Attribute) and node.attr.startswith("assert"))
+        for node in ast.walk(statement)
+    )
 
 
 def finish(link: Link) -> None:
@@ -134,19 +162,6 @@ def finish(link: Link) -> None:
 
 def judge_program(link: Link, job: dict) -> tuple[str, str]:
     """The verdict on one program, whatever it does."""
-
-    def ring(*_):
-        link.left = Timeout()
-        raise link.left
-
-    signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, _START_SECONDS)
-    try:
-        ready = link.receive()
-    except (Timeout, Gone):
-        return ("not started", "")
-    if ready != ("ready",):
-        return ("not started", "")
     try:
         try:
             # Again and again, because a test may swallow the first one.
@@ -159,24 +174,42 @@ def judge_program(link: Link, job: dict) -> tuple[str, str]:
     except Gone:
         return ("exited", "")
     except BaseException as error:
-        said = getattr(error, "program_says", None)
-        detail = said or f"{type(error).__name__}: {error}"
+        detail = getattr(error, "program_says", None) or f"{type(error).__name__}: {_text(error)}".rstrip(": ")
         if isinstance(error, MemoryError):
             return ("memory", detail)
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            return ("exited", detail)
-        return ("wrong answer" if isinstance(error, AssertionError) and said is None else "exception", detail)
+        return ("exited" if isinstance(error, SystemExit | KeyboardInterrupt) else "exception", detail)
+
+
+def _text(error: BaseException) -> str:
+    """What the exception says, where an object of the program in it lets it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def child(channel: int, line: int) -> None:
-    """One program: the job comes in over the line, the verdict goes out."""
+    """One program: the job comes in over the line; the nonce goes out when the program is there, then the verdict."""
     with open(line, "rb", closefd=False) as stream:
         job = pickle.load(stream)
-    memory = job["memory_bytes"] + _SPARE_BYTES
+    memory, seconds = job["memory_bytes"] + _SPARE_BYTES, int(job["timeout_s"]) + 2
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    reason, detail = judge_program(Link(channel), job)
-    detail = detail[:500].encode("ascii", "backslashreplace").decode().replace("\n", " ")
-    os.write(line, f"{job['nonce']}\n{reason}\n{detail[:500]}\n".encode())
+    # The alarm does not interrupt arithmetic on a giant integer.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    link = Link(channel)
+
+    def ring(*_):
+        link.left = Timeout()
+        raise link.left
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, _START_SECONDS)
+    if link.receive() != ("ready",):
+        return
+    os.write(line, f"{job['nonce']}\n".encode())
+    reason, detail = judge_program(link, job)
+    detail = " ".join(detail[:1000].split()).encode("ascii", "backslashreplace")
+    os.write(line, f"{reason}\n".encode() + detail[:500] + b"\n")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from wmtp_jax.evaluation.errors import ExecutionError
 from wmtp_jax.evaluation.seccomp import seccomp_filter
@@ -80,6 +81,15 @@ class Walls:
         self.bwrap = find_bwrap() if sandbox == "bwrap" else None
         if sandbox == "bwrap" and self.bwrap is None:
             raise ExecutionError(f"no bubblewrap was found, so programs cannot be run safely; {_INSTEAD}.")
+
+    def refuse(self) -> NoReturn:
+        """Says why no program starts, in bubblewrap's own words where it has some."""
+        wrap = bwrap_command(self.bwrap) if self.bwrap else ()
+        trial = subprocess.run([*wrap, interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, env={})
+        said = trial.stderr.decode(errors="replace").strip().splitlines()
+        if said:
+            raise ExecutionError(f"the sandbox does not start ({said[-1]}); {_INSTEAD}.")
+        raise ExecutionError("no sandbox started, as if the machine were out of memory; use fewer workers.")
 
     def start(
         self, code: int, channel: int, *, allow_fork: bool, tied: bool, cwd: str | None = None, **streams
@@ -165,19 +175,5 @@ def probe(run: Callable[[str], str]) -> None:
             port = server.getsockname()[1]
             out = run(_PROBE.format(secret=secret, target=target, port=port, unix=unix, variable=variable)).strip()
         if out != "reached:" or os.path.exists(target):
-            what = f"it {out.removeprefix('reached: ')}" if out.startswith("reached: ") else "it did not start"
-            raise ExecutionError(
-                f"the sandbox does not hold: a harmless program was started in it, and {what}{_why_not()}; {_INSTEAD}."
-            )
-
-
-def _why_not() -> str:
-    """What bubblewrap itself says."""
-    bwrap = find_bwrap()
-    if bwrap is None:
-        return ""
-    trial = subprocess.run(
-        [*bwrap_command(bwrap), "--", interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, check=False, env={}
-    )
-    said = trial.stderr.decode(errors="replace").strip().splitlines()
-    return f" ({said[-1]})" if said else ""
+            what = out.removeprefix("reached: ") if out.startswith("reached: ") else "did not come to its end"
+            raise ExecutionError(f"the sandbox does not hold: a program that tries its walls {what}; {_INSTEAD}.")

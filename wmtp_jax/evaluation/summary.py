@@ -41,10 +41,7 @@ def summarize(verdicts: Sequence[dict], ks: Sequence[int]) -> dict:
 
 def table(result: dict) -> str:
     """The result as aligned text: pass@k, reasons, drafts, heads; parts that were not measured are left out."""
-    lines = [
-        f"{result['benchmark']}: {len(result['problems'])} problems" if "problems" in result else result["benchmark"]
-    ]
-    lines.append("─" * 60)
+    lines = [_title(result), "─" * 72]
     for k, found in result.get("pass_at_k", {}).items():
         lines.append(
             f"{'pass@' + k:<24}{found['value']:>8.1%}   95 % interval {found['low']:.1%} to {found['high']:.1%}"
@@ -58,11 +55,27 @@ def table(result: dict) -> str:
         lines.append(f"{f'draft of head {head} kept':<24}{share:>8.1%}")
     heads = result.get("heads", {})
     if heads:
-        lines.append(f"{'on reference solutions':<24}{'loss':>8}{'perplexity':>12}{'top-1':>8}{'top-5':>8}")
+        title = f"on {result['heads_solutions']} known solutions"
+        lines.append(f"{title:<24}{'loss':>8}{'perplexity':>12}{'top-1':>8}{'top-5':>8}")
         n_heads = sum(name.startswith("loss_head_") for name in heads)
         for k in range(1, n_heads + 1):
             loss, perplexity, top1, top5 = (
                 heads[f"{name}_head_{k}"] for name in ("loss", "perplexity", "top1", "top5")
             )
             lines.append(f"{f'head {k}':<24}{loss:>8.3f}{perplexity:>12.2f}{top1:>8.1%}{top5:>8.1%}")
+    if "execution" in result:
+        lines.append(_execution(**result["execution"]))
     return "\n".join(lines)
+
+
+def _title(result: dict) -> str:
+    """What was asked, of whom and how."""
+    settings, count = result["settings"], len(result["problems"])
+    samples = f", {settings['n_samples']} samples each" if settings["n_samples"] > 1 else ""
+    how = f"temperature {settings['temperature']:g}" if settings["temperature"] else "greedy"
+    return f"{settings['model']} on {result['benchmark']}: {count} problems{samples}, {how}"
+
+
+def _execution(sandbox: str, timeout_s: float, memory_mb: int) -> str:
+    where = "without a sandbox" if sandbox == "none" else f"in a sandbox ({sandbox}), with no network and none of your files"
+    return f"Programs ran {where}; {timeout_s:g} s and {memory_mb} MB each."

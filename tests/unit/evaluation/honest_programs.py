@@ -205,4 +205,35 @@ def f(x):
     return out
 -----
 assert f(1) == [1]
+=====
+class Node:
+    def __init__(self):
+        self.next = None
+def ring():
+    node = Node()
+    node.next = node
+    return node
+-----
+a = ring()
+assert a.next is a and a.next is not ring()
+=====
+from datetime import datetime
+def f(s):
+    return datetime.strptime(s, '%Y').year
+-----
+assert f('2020') == datetime.strptime('2020', '%Y').year
+=====
+import datetime
+def f(day):
+    return day + datetime.timedelta(1)
+-----
+assert f(datetime.date(2020, 1, 1)) == datetime.date(2020, 1, 2)
+=====
+def f(x):
+    return x + 1
+-----
+class Checks:
+    def run(self):
+        assert f(1) == 2
+Checks().run()
 """.strip().split("\n=====\n")

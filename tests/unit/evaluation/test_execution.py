@@ -48,7 +48,13 @@ def test_exception_is_named():
     assert verdict.detail == "KeyError: 'key'"
 
 
-@pytest.mark.parametrize("program", [*HONEST[:4], *HONEST[5:]])
+def test_test_that_failed_is_named():
+    tests = "assert f(1) == 1\nassert f(2) == 3, 'three'\nf(4)"
+    verdict = run_program("def f(x):\n    return x", tests=tests, **LIMITS)
+    assert verdict.detail == "assert f(2) == 3, 'three' three"
+
+
+@pytest.mark.parametrize("program", HONEST)
 def test_tests_may_use_the_program_as_if_it_were_theirs(program):
     source, tests = program.split("\n-----\n")
     verdict = run_program(source, tests=tests, **LIMITS)
@@ -162,7 +168,8 @@ def test_refuses_a_sandbox_that_does_not_start(monkeypatch):
     monkeypatch.setattr("wmtp_jax.evaluation.sandbox.bwrap_command", lambda bwrap: broken)
     execution._court.cache_clear()
     try:
-        with pytest.raises(ExecutionError, match=r"did not start|could not be started"):
+        said = r"^the sandbox does not start \(bwrap: .*/does/not/exist.*\); install bubblewrap .*, or spell out sandbox"
+        with pytest.raises(ExecutionError, match=said):
             run_program("assert 1", **LIMITS)
     finally:
         execution._court.cache_clear()
@@ -193,12 +200,15 @@ def test_filter_is_whole_instructions_and_shorter_with_fork():
 @pytest.mark.parametrize(
     ("source", "tests"),
     [
+        ("x = 1\nassert x\nassert x == 1\n", "assert x\nassert x == 1\n"),
         ("x = 1\nassert x\ny = x\n", ""),
         ("def f():\n    assert 1\nf()\n", ""),
         ("def f():\n    pass\ndef check(g):\n    assert g\ncheck(f)\n", "def check(g):\n    assert g\ncheck(f)\n"),
         ("def check(g):\n    print(g)\ncheck(1)\n", ""),
         ("def f():\n    return K\nK = 1\nassert f()\n", "assert f()\n"),
         ("def f(x):\n    return x\nK = [1]\nassert f(K)\n", "K = [1]\nassert f(K)\n"),
+        ("x = 1; assert x\n", ""),
+        ("s = '''\r\n\x0c'''\rassert s\n", "assert s\n"),
         ("x = (\nassert x\n", ""),
         ("@d\ndef check():\n    assert 1\ncheck()", "@d\ndef check():\n    assert 1\ncheck()"),
     ],

@@ -34,10 +34,17 @@ def test_fewer_samples_than_k_are_refused():
 
 
 def test_table_shows_what_was_measured():
-    result = {"benchmark": "microcode"} | summarize(rows(a=[True], b=[False]), ks=[1])
-    result |= {"tokens_per_forward": 2.5, "acceptance": [0.9, 0.8]}
+    settings = {"model": "micro-mtp", "n_samples": 1, "temperature": 0.0}
+    result = {"benchmark": "microcode", "settings": settings} | summarize(rows(a=[True], b=[False]), ks=[1])
+    result |= {"tokens_per_forward": 2.5, "acceptance": [0.9, 0.8], "heads_solutions": 7}
+    result["execution"] = {"sandbox": "bwrap", "timeout_s": 10.0, "memory_mb": 1024}
     result["heads"] = {f"{name}_head_1": 0.5 for name in ("loss", "perplexity", "top1", "top5")}
     text = table(result)
-    for part in ("microcode: 2 problems", "pass@1", "50.0%", "timeout", "2.50", "draft of head 3 kept", "head 1"):
+    title = "micro-mtp on microcode: 2 problems, greedy"
+    shown = ("pass@1", "50.0%", "timeout", "2.50", "draft of head 3 kept", "head 1", "in a sandbox (bwrap)", "10 s")
+    for part in (title, *shown):
         assert part in text
-    assert "pass@1" not in table({"benchmark": "microcode", "problems": [], "acceptance": []})
+    settings |= {"n_samples": 10, "temperature": 0.8}
+    unjudged = table({"benchmark": "microcode", "problems": [], "settings": settings, "acceptance": []})
+    assert "10 samples each, temperature 0.8" in unjudged
+    assert "pass@1" not in unjudged
