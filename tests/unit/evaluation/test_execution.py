@@ -168,7 +168,7 @@ def test_refuses_a_sandbox_that_does_not_start(monkeypatch):
     monkeypatch.setattr("wmtp_jax.evaluation.sandbox.bwrap_command", lambda bwrap: broken)
     execution._court.cache_clear()
     try:
-        said = r"^the sandbox does not start \(bwrap: .*/does/not/exist.*\); install bubblewrap .*, or spell out sandbox"
+        said = r"^the sandbox does not start \(bwrap: .*/does/not/exist.*\); install bubblewrap .*, or spell out"
         with pytest.raises(ExecutionError, match=said):
             run_program("assert 1", **LIMITS)
     finally:
