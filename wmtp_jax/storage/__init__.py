@@ -1,4 +1,4 @@
-"""Where models and data sets lie, and how they are sealed."""
+"""Where models and data sets lie, how they are set up, sealed and verified."""
 
 from wmtp_jax.storage.paths import resolve
 from wmtp_jax.storage.seal import is_sealed, seal

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+MODELS = "models_v2"
+DATASETS = "datasets_v2"
 _PROJECT = Path(__file__).parents[2]
 
 

@@ -1,4 +1,4 @@
-"""What lies beside a model's weights so that it can be proven later: metadata.json and SHA256SUMS."""
+"""What lies beside an asset so that it can be proven later: metadata.json and SHA256SUMS."""
 
 import hashlib
 import json
@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-_SUMS = "SHA256SUMS"
+METADATA = "metadata.json"
+SUMS = "SHA256SUMS"
 
 
 def seal(directory: Path, metadata: dict[str, Any]) -> None:
@@ -14,17 +15,28 @@ def seal(directory: Path, metadata: dict[str, Any]) -> None:
 
     Args:
         directory: of a model or data set, with all its files.
-        metadata: plain JSON values: what it is, where it came from, under which licence.
+        metadata: plain JSON values: what it is, where it came from, under which licence. Of a data set `records` is the
+            number of rows per .jsonl or .jsonl.gz file.
     """
-    _write(directory / "metadata.json", json.dumps(metadata, indent=2) + "\n")
-    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != _SUMS)
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(directory)}\n" for path in files]
-    _write(directory / _SUMS, "".join(lines))
+    _write(directory / METADATA, json.dumps(metadata, indent=2) + "\n")
+    lines = [f"{_digest(directory / name)}  {name}\n" for name in sealed_files(directory)]
+    _write(directory / SUMS, "".join(lines))
 
 
 def is_sealed(directory: Path) -> bool:
     """Whether `seal` came to its end here."""
-    return (directory / _SUMS).is_file()
+    return (directory / SUMS).is_file()
+
+
+def sealed_files(directory: Path) -> list[str]:
+    """The files of a directory that SHA256SUMS lists: all but itself, and nothing behind a linked directory."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return sorted(path.relative_to(directory).as_posix() for path in files if path != directory / SUMS)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, text: str) -> None:

@@ -111,6 +111,7 @@ def _metadata(data: dict[str, list[Record]]) -> bytes:
         "seed": SEED,
         "digests": f"jsonl_sha256 is of the uncompressed lines, the same everywhere; {SUMS} is of the shipped files",
         "families": [family.name for family in FAMILIES],
+        "records": {_file(split): len(records) for split, records in data.items()},
         "splits": splits,
     }
     return (json.dumps(metadata, indent=2) + "\n").encode()

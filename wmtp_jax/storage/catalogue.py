@@ -1,0 +1,71 @@
+"""The models that configs and papers name: where they are published, and what is particular about them."""
+
+import dataclasses
+
+META_MTP = "meta-llama-mtp"
+
+_MTP_LICENCE = (
+    "Multi-token Prediction Research License Agreement of 18 June 2024: gated, research only, must not be redistributed"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A published model.
+
+    Attributes:
+        name: of its directory under storage/models_v2.
+        what: it is, in a few words.
+        licence: note that is kept beside it.
+        repository: on the Hugging Face hub; "" for one that ships with this project.
+        folder: of the repository that holds it; "" for the repository itself.
+        layout: in which it is published: "meta" or "hf".
+        reward_model: whether it has a value head.
+        tokenizer_of: the model that has the same tokenizer, which is then stored once, there; "" for one of its own.
+        parameters: number that is published; 0 where none is.
+    """
+
+    name: str
+    what: str
+    licence: str
+    repository: str = ""
+    folder: str = ""
+    layout: str = "meta"
+    reward_model: bool = False
+    tokenizer_of: str = ""
+    parameters: int = 0
+
+
+def _multi_token(name: str, tokens: str, heads: int, **fields) -> Model:
+    what = f"Meta's 7B code model, {tokens} tokens, {heads} head{'s' * (heads > 1)}"
+    return Model(name, what, _MTP_LICENCE, "facebook/multi-token-prediction", f"7B_{tokens}_{heads}", **fields)
+
+
+CATALOGUE = {
+    model.name: model
+    for model in (
+        _multi_token(META_MTP, "1T", 4, parameters=6_738_415_616),
+        _multi_token(f"{META_MTP}-1t-1", "1T", 1, tokenizer_of=META_MTP),
+        _multi_token(f"{META_MTP}-200b-4", "200B", 4, tokenizer_of=META_MTP),
+        _multi_token(f"{META_MTP}-200b-1", "200B", 1, tokenizer_of=META_MTP),
+        Model(
+            "ref-sheared-llama-2.7b",
+            "Sheared-LLaMA-2.7B, a reference with Llama-2's tokenizer",
+            "apache-2.0 on its model card, which adds that the licence of Llama 2 applies",
+            "princeton-nlp/Sheared-LLaMA-2.7B",
+            layout="hf",
+            tokenizer_of=META_MTP,
+        ),
+        Model(
+            "starling-rm-7b",
+            "Starling-RM-7B-alpha, a reward model",
+            "apache-2.0 on its model card, not to be used to compete with OpenAI; the licence of Llama 2 applies",
+            "berkeley-nest/Starling-RM-7B-alpha",
+            layout="hf",
+            reward_model=True,
+            tokenizer_of=META_MTP,
+        ),
+        Model("micro-mtp", "4 heads, ships with this project", "MIT"),
+        Model("micro-ref", "plain Llama, ships with this project", "MIT", layout="hf"),
+    )
+}

@@ -1,0 +1,205 @@
+"""Sets up storage/models_v2/NAME: weights, config and tokenizer in folders, and proof of what they are."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from converters.arrangement import FOLDERS
+from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.convert import MAX_SHARD_BYTES, run_plan
+from converters.output import MANIFEST, check_destination
+from converters.plan import Plan, fingerprint, make_plan, tokenizer_files
+from converters.progress import Progress
+from converters.stored import parse_dtype
+from wmtp_jax.data import load_tokenizer
+from wmtp_jax.storage.catalogue import CATALOGUE, Model
+from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.paths import MODELS
+from wmtp_jax.storage.seal import is_sealed, seal
+
+_TOKENIZER = "tokenizer.model"
+
+
+def set_up_model(
+    name: str,
+    source: Path,
+    storage: Path,
+    *,
+    origin: str,
+    revision: str | None = None,
+    tokenizer: Path | None = None,
+    dtype: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Writes a model complete or not at all; one that was killed continues when the same call is made again.
+
+    Args:
+        name: of the catalogue, or the user's own for any Hugging Face Llama.
+        source: directory that holds the model in Meta's or Hugging Face's layout.
+        storage: the directory that holds models_v2.
+        origin: where the source came from, for metadata.json.
+        revision: of the origin.
+        tokenizer: a SentencePiece model, when there is none beside the weights.
+        dtype: of what is written; None keeps the source's.
+        say: prints a line.
+
+    Returns:
+        The model's directory.
+
+    Raises:
+        StorageError: the name is taken or impossible, the source is no such model or incomplete, or its tokenizer is
+            another one.
+        ConverterError: the source is damaged, or the disk is too small.
+        DataError: the tokenizer does not fit the model's vocabulary.
+    """
+    directory = check_free(name, storage)
+    model = CATALOGUE.get(name)
+    source = _find(source, model)
+    checkpoint = open_checkpoint(source)
+    _check_kind(checkpoint, model)
+    own_tokenizer = tokenizer or _beside(source, model)
+    shared = _shared_tokenizer(model, storage, own_tokenizer)
+    vocabulary = load_tokenizer(shared or own_tokenizer, vocab_size=checkpoint.config.vocab_size, for_code=False)
+    plan = make_plan(
+        checkpoint,
+        checkpoint.layout,
+        dtype=parse_dtype(dtype),
+        grow_heads=None,
+        max_shard_bytes=MAX_SHARD_BYTES,
+    )
+    metadata = _metadata(name, model, checkpoint, plan, origin, revision)
+    metadata["tokenizer"] = {"path": FOLDERS.tokenizer, "sha256": vocabulary.digest}
+    copies = [] if shared else [path for path in tokenizer_files(source) if path.name != _TOKENIZER]
+    if shared:
+        metadata["tokenizer"]["path"] = f"../{model.tokenizer_of}/{FOLDERS.tokenizer}"
+
+    def complete(partial: Path) -> None:
+        """Adds the tokenizer, stored once where models share it, and the seal."""
+        link = partial / FOLDERS.tokenizer
+        if shared:
+            link.symlink_to(metadata["tokenizer"]["path"], target_is_directory=True)
+        else:
+            link.mkdir(exist_ok=True)
+            (link / _TOKENIZER).write_bytes(own_tokenizer.read_bytes())
+        metadata["digests"] = {"tensors": tensors_digest(json.loads((partial / MANIFEST).read_bytes())["tensors"])}
+        seal(partial, metadata)
+
+    identity = hashlib.sha256(json.dumps([fingerprint(checkpoint, plan), metadata]).encode()).hexdigest()
+    with Progress(plan.nbytes, name) as progress:
+        run_plan(checkpoint, plan, directory, identity, copies, progress, arrangement=FOLDERS, complete=complete)
+    for note in metadata["notes"]:
+        say(f"note: {note}")
+    say(
+        f"{directory}: {metadata['parameters']:,} parameters, {metadata['dtype']}, {checkpoint.layout.title} layout, "
+        f"tokenizer {'of ' + model.tokenizer_of if shared else 'of its own'}"
+    )
+    return directory
+
+
+def check_free(name: str, storage: Path) -> Path:
+    """The directory of a model that is to be set up.
+
+    Raises:
+        StorageError: the name is no directory name, or the model is there already.
+    """
+    if not name or Path(name).name != name or name.startswith(".") or name.endswith(".partial"):
+        raise StorageError(f"the name {name!r} cannot be a directory of {MODELS}; expected one such as my-llama-7b")
+    directory = storage / MODELS / name
+    if is_sealed(directory):
+        raise StorageError(
+            f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
+        )
+    check_destination(directory)
+    return directory
+
+
+def count_parameters(checkpoint: Checkpoint) -> int:
+    """Number of weights of a model, tied embeddings counted once; a value head is not among them."""
+    return sum(math.prod(shape) for shape in checkpoint.shapes.values())
+
+
+def tensors_digest(tensors: dict[str, dict[str, Any]]) -> str:
+    """One digest of all tensors of a manifest: names, dtypes, shapes and bytes, but not how they lie in files."""
+    lines = [f"{name} {entry['dtype']} {entry['shape']} {entry['sha256']}\n" for name, entry in sorted(tensors.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _find(source: Path, model: Model | None) -> Path:
+    """The directory of the model itself, in a copy of its repository or not."""
+    if not source.is_dir():
+        raise StorageError(f"{source}: no such directory; expected one that holds the model")
+    if unfinished := sorted(source.rglob("*.incomplete")):
+        raise StorageError(
+            f"{unfinished[0]}: its download is not finished; let the download end (the same command continues it)"
+        )
+    folder = source / model.folder if model and model.folder else source
+    return folder if folder.is_dir() else source
+
+
+def _check_kind(checkpoint: Checkpoint, model: Model | None) -> None:
+    """The layout and the value head that are published under this name."""
+    if model is None:
+        return
+    if checkpoint.layout.name != model.layout:
+        raise StorageError(
+            f"{checkpoint.directory}: is in {checkpoint.layout.title} layout, but {model.name} is published in the "
+            f"layout {model.layout!r}; give the published files, or another name"
+        )
+    if model.reward_model and checkpoint.value_head is None:
+        raise StorageError(
+            f"{checkpoint.directory}: has no value head, but {model.name} is a reward model; give the published files"
+        )
+
+
+def _beside(source: Path, model: Model | None) -> Path | None:
+    """The tokenizer in the model's directory, or in the repository's around it."""
+    places = [source, source / FOLDERS.tokenizer] + ([source.parent] if model and model.folder else [])
+    return next((place / _TOKENIZER for place in places if (place / _TOKENIZER).is_file()), None)
+
+
+def _shared_tokenizer(model: Model | None, storage: Path, own: Path | None) -> Path | None:
+    """The tokenizer that the model has in common with another one that is set up; None when it needs its own."""
+    elsewhere = storage / MODELS / model.tokenizer_of / FOLDERS.tokenizer / _TOKENIZER if model else None
+    if model and model.tokenizer_of and elsewhere.is_file():
+        if own and own.read_bytes() != elsewhere.read_bytes():
+            raise StorageError(
+                f"{own}: is another tokenizer than {elsewhere}, with which {model.name} has to share its token ids; "
+                "give the files of the published model"
+            )
+        return elsewhere
+    if own is None:
+        first = (
+            f" or set up {model.tokenizer_of} first, whose tokenizer it shares" if model and model.tokenizer_of else ""
+        )
+        raise StorageError(f"there is no {_TOKENIZER} beside the weights; give one with --tokenizer FILE{first}")
+    return None
+
+
+def _metadata(
+    name: str, model: Model | None, checkpoint: Checkpoint, plan: Plan, origin: str, revision: str | None
+) -> dict[str, Any]:
+    """What is known before anything is written."""
+    parameters = count_parameters(checkpoint)
+    dtypes = sorted({tensor.dtype.name for tensor in plan.tensors.values()})
+    notes = list(plan.notes)
+    if model and model.parameters and model.parameters != parameters:
+        notes.append(f"{model.name} is published with {model.parameters:,} parameters, this one has {parameters:,}")
+    if checkpoint.ignored:
+        notes.append(f"left out by name: {len(checkpoint.ignored)} tensors without parameters")
+    metadata = {
+        "name": name,
+        "source": origin,
+        "revision": revision,
+        "licence": model.licence if model else "see the source",
+        "layout": plan.target.name,
+        "dtype": "+".join(dtypes),
+        "parameters": parameters,
+        "tensors": len(plan.tensors),
+        "notes": notes,
+    }
+    if checkpoint.value_head is not None:
+        metadata["value_head"] = {"shape": list(checkpoint.value_head.shape), "dtype": checkpoint.value_head.dtype.name}
+    return metadata

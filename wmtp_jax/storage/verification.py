@@ -1,0 +1,200 @@
+"""Compares assets with what was sealed: every digest, key, shape, dtype and count."""
+
+import collections
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from converters.checkpoint import open_checkpoint
+from converters.json_file import read_json
+from converters.output import MANIFEST, digest_of
+from wmtp_jax.data import load_tokenizer
+from wmtp_jax.errors import UserError
+from wmtp_jax.storage.catalogue import CATALOGUE
+from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.models import count_parameters, tensors_digest
+from wmtp_jax.storage.paths import DATASETS, MODELS
+from wmtp_jax.storage.seal import METADATA, SUMS, is_sealed, sealed_files
+
+KNOWN_DATASETS = ("codecontests", "humaneval", "mbpp", "microcode")
+_CHUNK = 2**20
+
+
+class Verdict(NamedTuple):
+    """What became of one asset.
+
+    Attributes:
+        asset: "models_v2/NAME" or "datasets_v2/NAME".
+        status: "ok", "failed", "not finished" (its set-up was stopped) or "not set up".
+        finding: what it was found to be, or what is wrong with it.
+    """
+
+    asset: str
+    status: str
+    finding: str
+
+
+def verify_assets(storage: Path, kinds: Sequence[str] = (MODELS, DATASETS)) -> list[Verdict]:
+    """Checks every asset that is there, and names those that could be.
+
+    Args:
+        storage: the directory that holds models_v2 and datasets_v2.
+        kinds: which of the two.
+
+    Returns:
+        One verdict per asset, sorted by name within its kind.
+    """
+    known = {MODELS: (tuple(CATALOGUE), verify_model), DATASETS: (KNOWN_DATASETS, verify_data_set)}
+    verdicts = []
+    for kind in kinds:
+        names, verify = known[kind]
+        present = {path.name for path in (storage / kind).glob("*") if path.is_dir() and not path.name.startswith(".")}
+        verdicts += [_verdict(storage / kind / name, verify) for name in sorted(present | set(names))]
+    return verdicts
+
+
+def verify_model(directory: Path) -> str:
+    """Reads every byte of a model and compares it with SHA256SUMS, manifest.json and metadata.json.
+
+    Returns:
+        What it is, in a few words.
+
+    Raises:
+        UserError: names the first thing that differs.
+    """
+    metadata = check_seal(directory)
+    checkpoint = open_checkpoint(directory)
+    entries = read_json(directory / MANIFEST).get("tensors", {})
+    if set(entries) != set(checkpoint.tensors):
+        name = min(set(entries) ^ set(checkpoint.tensors))
+        where = MANIFEST if name in entries else checkpoint.weights.name
+        raise StorageError(f"{directory}: the tensor {name} is in {where} only; set the model up again")
+    for name, tensor in checkpoint.tensors.items():
+        found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": digest_of(tensor)}
+        for field, value in found.items():
+            if entries[name].get(field) != value:
+                raise StorageError(
+                    f"{directory}: the {field} of tensor {name} is {value}, but {MANIFEST} says "
+                    f"{entries[name].get(field)}; set the model up again"
+                )
+    found = {
+        "layout": checkpoint.layout.name,
+        "dtype": "+".join(sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()})),
+        "parameters": count_parameters(checkpoint),
+        "tensors": len(checkpoint.tensors),
+        "digests": {"tensors": tensors_digest(entries)},
+    }
+    optional = {"tensors", "digests"}  # Exports of training runs say less.
+    _compare(directory, metadata, {name: found[name] for name in found if name not in optional or name in metadata})
+    _check_tokenizer(directory, metadata, checkpoint.config.vocab_size)
+    return f"{found['parameters']:,} parameters, {found['dtype']}, {checkpoint.layout.title} layout"
+
+
+def verify_data_set(directory: Path) -> str:
+    """Reads every byte of a data set and compares it with SHA256SUMS, and its rows with metadata.json.
+
+    Returns:
+        What it is, in a few words.
+
+    Raises:
+        UserError: names the first thing that differs.
+    """
+    metadata = check_seal(directory)
+    records = metadata.get("records")
+    if not isinstance(records, dict) or not records:
+        raise StorageError(f"{directory / METADATA}: has no 'records'; expected the number of rows per file")
+    _compare(directory, records, {name: count_rows(directory / name) for name in records})
+    return f"{sum(records.values()):,} records in {len(records)} files"
+
+
+def check_seal(directory: Path) -> dict[str, Any]:
+    """Compares the files that are there with those that were sealed.
+
+    Returns:
+        The metadata.
+
+    Raises:
+        StorageError: a file is missing, extra or changed, or the asset is not the one that its metadata name.
+    """
+    if not is_sealed(directory):
+        raise StorageError(f"{directory}: has no {SUMS}, so there is no digest to compare with; set it up again")
+    sums = {}
+    for number, line in enumerate((directory / SUMS).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        digest, _, name = line.partition("  ")
+        if len(digest) != 64 or not name:
+            raise StorageError(f"{directory / SUMS}, line {number}: expected a SHA-256 digest and a file name")
+        sums[name] = digest
+    present = set(sealed_files(directory))
+    if missing := sorted(sums.keys() - present):
+        raise StorageError(f"{directory / missing[0]}: is missing, but {SUMS} lists it; restore it")
+    if extra := sorted(present - sums.keys()):
+        raise StorageError(f"{directory / extra[0]}: is not among the files of {SUMS}; remove it")
+    for name, digest in sums.items():
+        with open(directory / name, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                raise StorageError(f"{directory / name}: differs from its digest in {SUMS}; restore it")
+    metadata = read_json(directory / METADATA)
+    _compare(directory, metadata, {"name": directory.name})
+    return metadata
+
+
+def count_rows(path: Path) -> int:
+    """Lines of a .jsonl or .jsonl.gz file; a last one without a line end counts.
+
+    Raises:
+        StorageError: the file is missing or no whole gzip file.
+    """
+    count, last = 0, b"\n"
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            while chunk := file.read(_CHUNK):
+                count, last = count + chunk.count(b"\n"), chunk[-1:]
+    except (OSError, EOFError, zlib.error) as error:
+        raise StorageError(f"{path}: its rows cannot be counted ({error}); restore it") from error
+    return count + (last != b"\n")
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """Aligned text: one line per asset, then a line that counts."""
+    width = [max(len(verdict[i]) for verdict in verdicts) for i in range(2)]
+    lines = [f"{asset:<{width[0]}}  {status:<{width[1]}}  {finding}".rstrip() for asset, status, finding in verdicts]
+    counts = collections.Counter(verdict.status for verdict in verdicts)
+    return "\n".join([*lines, "", ", ".join(f"{counts[status]} {status}" for status in sorted(counts))])
+
+
+def _verdict(directory: Path, verify: Callable[[Path], str]) -> Verdict:
+    asset = f"{directory.parent.name}/{directory.name}"
+    if directory.name.endswith(".partial"):
+        return Verdict(asset, "not finished", "the command that set it up continues it")
+    if not directory.exists():
+        return Verdict(asset, "not set up", "")
+    try:
+        return Verdict(asset, "ok", verify(directory))
+    except UserError as error:
+        return Verdict(asset, "failed", str(error))
+    except OSError as error:
+        return Verdict(asset, "failed", f"{error.filename or directory}: {error.strerror or error}")
+
+
+def _compare(directory: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
+    for name, value in found.items():
+        if said.get(name) != value:
+            raise StorageError(
+                f"{directory / METADATA}: says that {name} is {json.dumps(said.get(name))}, but it is "
+                f"{json.dumps(value)}; one of the two was changed, so set it up again"
+            )
+
+
+def _check_tokenizer(directory: Path, metadata: dict[str, Any], vocab_size: int) -> None:
+    tokenizer = load_tokenizer(directory, vocab_size=vocab_size, for_code=False)
+    said = metadata.get("tokenizer")
+    if said is None:
+        return
+    if (directory / said["path"]).resolve() != tokenizer.path.parent.resolve():
+        raise StorageError(f"{tokenizer.path}: {METADATA} places the tokenizer in {said['path']}; restore the link")
+    if said["sha256"] != tokenizer.digest:
+        raise StorageError(f"{tokenizer.path}: is another tokenizer than when the model was set up; restore it")
