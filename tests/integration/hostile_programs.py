@@ -22,6 +22,10 @@ LEAVING = {
     "stop iteration": "def solve(x):\n    raise StopIteration",
     "abort": "import os\nos.abort()",
     "segmentation fault": "import ctypes\nctypes.string_at(0)",
+    "leave while being deleted": (
+        "import os\nclass Last:\n    def __del__(self):\n        os._exit(0)\ndef solve(x):\n    Last()\n    return 0"
+    ),
+    "another interpreter": "import os, sys\nos.execv(sys.executable, ['python', '-c', 'print(1)'])",
     "kill itself": "import os\ndef solve(x):\n    os.kill(os.getpid(), 9)",
     "stop itself": "import os\ndef solve(x):\n    os.kill(os.getpid(), 19)",
     "become another program": "import os\nos.execv('/usr/bin/true', ['true'])",
@@ -45,6 +49,10 @@ HOGGING = {
     "many files": (
         "i = 0\nwhile True:\n    i += 1\n    with open(str(i), 'wb') as f:\n        f.write(bytes(1 << 20))"
     ),
+    "files without content": "import os\ni = 0\nwhile True:\n    i += 1\n    os.close(os.open(str(i), os.O_CREAT))",
+    "nested directories": "import os\nwhile True:\n    os.mkdir('a')\n    os.chdir('a')",
+    "sparse file": "with open('x', 'wb') as f:\n    f.truncate(1 << 40)",
+    "deaf to its parent's death": "import ctypes, time\nctypes.CDLL(None).prctl(1, 0)\ntime.sleep(1000)",
     "files without end": "fds = []\nwhile True:\n    fds.append(open('/dev/null'))",
     "endless loop": "while True:\n    pass",
     "endless loop in the function": "def solve(x):\n    while True:\n        pass",
@@ -66,6 +74,9 @@ HOGGING = {
     "deep nesting in source": "x = " + "(" * 5000 + ")" * 5000,
     "deep result": "def solve(x):\n    y = []\n    for _ in range(10**5):\n        y = [y]\n    return y",
     "result that holds itself": "def solve(x):\n    y = []\n    y.append(y)\n    return y",
+    "a million objects": "def solve(x):\n    return [object() for _ in range(10**6)]",
+    "long exception": "def solve(x):\n    raise ValueError('x' * 10**8)",
+    "exception of many lines": "def solve(x):\n    raise ValueError('a\\rb\\x0bc\\x1cd\\x85e\\u2028f\\ng')",
     "surrogate output": "print('\\ud800')",
     "surrogate result": "def solve(x):\n    return '\\udfff'",
     "surrogate exception": "def solve(x):\n    raise ValueError('\\ud800\\n\\x00')",
@@ -78,6 +89,12 @@ REACHING = {
     "list the home": "import os\nprint(os.listdir({directory!r}))",
     "read the environment": "import os\nprint(os.environ['PATH'], os.environ['HOME'])",
     "read other processes": "import os\nprint(open('/proc/1/environ').read(), open('/proc/self/maps').read())",
+    "its own memory": "print(open('/proc/self/mem', 'r+b'), open('/proc/self/maps').read(), 'reached')",
+    "descriptors in flight": (
+        "import socket\nfor fd in range(3, 20):\n    try:\n        channel = socket.socket(fileno=fd)\n"
+        "        while True:\n            socket.send_fds(channel, [b'x'], [0, 1, 2])\n            print('reached')\n"
+        "    except OSError:\n        pass"
+    ),
     "write a file": "open({target!r}, 'w').write('x')",
     "write through a link": "import os\nos.symlink({target!r}, 'link')\nopen('link', 'w').write('x')",
     "remove a file": "import os\nos.remove({secret!r})",
@@ -127,6 +144,39 @@ LYING = {
         "import os, pickle\ndata = pickle.dumps(('ok', 9, None))\ndata = len(data).to_bytes(8, 'little') + data\n"
         "for fd in range(3, 64):\n    try:\n        os.write(fd, data * 20)\n    except OSError:\n        pass\n"
         "os._exit(0)"
+    ),
+    "forging thread": (
+        "import os, pickle, threading\ndef forge():\n    data = pickle.dumps(('ok', 9, None))\n"
+        "    data = len(data).to_bytes(8, 'little') + data\n    while True:\n        for fd in range(3, 20):\n"
+        "            try:\n                os.write(fd, data)\n            except OSError:\n                pass\n"
+        "threading.Thread(target=forge, daemon=True).start()\ndef solve(x):\n    return 9"
+    ),
+    "forging alarm": (
+        "import os, pickle, signal\ndef forge(*_):\n    data = pickle.dumps(('ok', 9, None))\n"
+        "    data = len(data).to_bytes(8, 'little') + data\n    for fd in range(3, 20):\n        try:\n"
+        "            os.write(fd, data)\n        except OSError:\n            pass\n"
+        "signal.signal(signal.SIGALRM, forge)\nsignal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)\n"
+        "def solve(x):\n    return 9"
+    ),
+    "listening thread": (
+        "import os, threading\ndef take():\n    while True:\n        for fd in range(5, 20):\n            try:\n"
+        "                os.read(fd, 1)\n            except OSError:\n                pass\n"
+        "threading.Thread(target=take, daemon=True).start()\ndef solve(x):\n    return 9"
+    ),
+    "forged calls of the tests": (
+        "import os, pickle\ndata = pickle.dumps(('callback', -1, (), {}))\n"
+        "data = len(data).to_bytes(8, 'little') + data\nfor fd in range(3, 64):\n    try:\n"
+        "        for _ in range(10**5):\n            os.write(fd, data)\n    except OSError:\n        pass"
+    ),
+    "patched guest": (
+        "import sys\nfor name, module in list(sys.modules.items()):\n    if name.endswith('guest'):\n"
+        "        module.Guest.answer = lambda *a: ('ok', True, None)\n        module._PLAIN.clear()\n"
+        "def solve(x):\n    return True"
+    ),
+    "changed integers": "import ctypes\nctypes.memset(id(9) + 24, 0, 4)\ndef solve(x):\n    return 9",
+    "allocations traced": (
+        "import tracemalloc\ntracemalloc.start(25)\ndef solve(x):\n"
+        "    return [line for trace in tracemalloc.take_snapshot().traces for line in trace.traceback.format()]"
     ),
     "forged call of os._exit": (
         "import os, pickle\nclass Leave:\n    def __reduce__(self):\n        return os._exit, (0,)\n"
@@ -204,6 +254,44 @@ LYING = {
         "def solve(x):\n    raise Odd"
     ),
     "exception in disguise": "class Timeout(BaseException):\n    pass\ndef solve(x):\n    raise Timeout",
+}
+
+# Against tests that the honest could have written, each with its weak point: (program, tests).
+AGAINST_WEAK_TESTS = {
+    "stop iteration from an item": (
+        "class Odd:\n    def __getitem__(self, i):\n        raise StopIteration\ndef solve(x):\n    return Odd()",
+        "assert all(map(lambda i: solve(i)[0] == i * i, range(5)))",
+    ),
+    "its own math": (
+        "class math:\n    isclose = staticmethod(lambda *a: True)\ndef solve(x):\n    return 0.0",
+        "assert math.isclose(solve(2.5), 6.25)",
+    ),
+    "a class of the tests": (
+        "class Any:\n    def __eq__(self, other):\n        return True\ndef solve(x):\n    return Any()",
+        "class Checks:\n    def run(self):\n        assert solve(3) == 9\nChecks().run()",
+    ),
+    "a fraction that bends, in disguise": (
+        "import os\ndef solve(x):\n"
+        "    one = b'(V\\\\u0076alue\\nVfractions.Fraction\\n(I1\\nI1\\nttQ'\n"
+        "    bent = one + b'(N(V_numerator\\nI1\\nV_denominator\\nI-1\\ndtb'\n"
+        "    data = b'\\x80\\x02(Vok\\n' + bent + b'Nt.'\n    for fd in range(3, 64):\n        try:\n"
+        "            os.write(fd, len(data).to_bytes(8, 'little') + data)\n        except OSError:\n            pass",
+        "from fractions import Fraction\nassert abs(solve(2) - Fraction(4)) < Fraction(1, 10)",
+    ),
+    "a value that does not say what it is": (
+        "class Odd:\n    def __str__(self):\n        raise ValueError\n    __repr__ = __str__\n"
+        "def solve(x):\n    return Odd()",
+        "assert solve(3) == 9, solve(3)",
+    ),
+    "a value that never says what it is": (
+        "class Odd:\n    def __str__(self):\n        while True:\n            pass\n    __repr__ = __str__\n"
+        "def solve(x):\n    return Odd()",
+        "assert solve(3) == 9, solve(3)",
+    ),
+    "a value that exhausts the tests": (
+        "def solve(x):\n    return 7 ** 10**6",
+        "assert solve(3) ** 10**4 == 9 ** 10**4",
+    ),
 }
 
 HOSTILE = LEAVING | HOGGING | REACHING | LYING

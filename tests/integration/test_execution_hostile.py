@@ -11,14 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hostile_programs import HOGGING, HOSTILE, LEAVING, LYING, REACHING, TESTS
+from hostile_programs import AGAINST_WEAK_TESTS, HOGGING, HOSTILE, LEAVING, LYING, TESTS
 
 from wmtp_jax.evaluation import Program, check_programs, run_program
 from wmtp_jax.evaluation.sandbox import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 
-LIMITS = {"timeout_s": 1.5, "memory_bytes": 256 << 20}
+LIMITS = {"timeout_s": 1.0, "memory_bytes": 256 << 20}
 HONEST = Program("def solve(x):\n    return x * x", TESTS)
 _SUBREAPER = 36
 
@@ -79,18 +79,20 @@ def left_behind(before: set[int]) -> set[int]:
     return extra
 
 
-@pytest.mark.parametrize(
-    ("name", "form"),
-    [(name, "tests apart") for name in HOSTILE] + [(name, "one source") for name in LEAVING | LYING],
-)
-def test_hostile_program(name, form, outside, tmp_path, monkeypatch):
+def cases():
+    """(program, tests) pairs, by name."""
+    yield from ((name, source, TESTS) for name, source in HOSTILE.items())
+    yield from ((f"{name}, in one source", f"{HOSTILE[name]}\n{TESTS}", "") for name in LEAVING | LYING)
+    yield from ((name, source, tests) for name, (source, tests) in AGAINST_WEAK_TESTS.items())
+
+
+@pytest.mark.parametrize(("source", "tests"), [pytest.param(*rest, id=name) for name, *rest in cases()])
+def test_hostile_program(source, tests, outside, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = descendants()
-    source = REACHING[name].format(**outside) if name in REACHING else HOSTILE[name]
-    if form == "tests apart":
-        verdict = run_program(source, tests=TESTS, **LIMITS)
-    else:
-        verdict = run_program(source + "\n" + TESTS, **LIMITS)
+    for name, what in outside.items():
+        source = source.replace("{" + name + "!r}", repr(what)).replace("{" + name + "}", str(what))
+    verdict = run_program(source, tests=tests, **LIMITS)
 
     assert not verdict.passed
     assert verdict.reason in {"wrong answer", "exception", "timeout", "memory", "no code", "output", "exited"}

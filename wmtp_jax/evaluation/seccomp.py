@@ -2,7 +2,8 @@
 
 Namespaces already hide files, network and other processes. The filter takes away what they leave: new processes (a
 fork bomb is not bounded by rlimits when the evaluator runs as root), memory that no rlimit counts, other processes'
-memory, sockets of any kind, and the parts of the kernel that sandboxes were escaped through.
+memory, sockets of any kind, descriptors in flight (they are counted per user, whose evaluator would run out of them),
+and the parts of the kernel that sandboxes were escaped through.
 """
 
 import errno
@@ -18,6 +19,8 @@ _DENIED = {
     "pidfd_open": (434, 434),
     "pidfd_getfd": (438, 438),
     "socket": (41, 198),
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
     "shmget": (29, 194),

@@ -77,5 +77,5 @@ def _title(result: dict) -> str:
 
 
 def _execution(sandbox: str, timeout_s: float, memory_mb: int) -> str:
-    held = f"in a sandbox ({sandbox}), with no network and none of your files"
-    return f"Programs ran {'without a sandbox' if sandbox == 'none' else held}; {timeout_s:g} s and {memory_mb} MB each."
+    where = "without a sandbox" if sandbox == "none" else f"in a sandbox ({sandbox}: no network, none of your files)"
+    return f"Programs ran {where}, {timeout_s:g} s and {memory_mb} MB each."

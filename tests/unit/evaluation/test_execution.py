@@ -100,6 +100,12 @@ def test_cases_of_input_and_output(source, reason):
     assert (verdict.reason, verdict.passed) == (reason, reason == "passed")
 
 
+@pytest.mark.parametrize("act", ["os.write(0, b'x')", "os.ftruncate(0, 1)", "open(0, 'w', closefd=False).write('x')"])
+def test_input_is_read_only(act):
+    verdict = run_program(f"import os\n{act}\nprint('reached')", stdin="1\n", **LIMITS)
+    assert (verdict.reason, verdict.stdout) == ("exception", "")
+
+
 def test_pool_keeps_order_reports_each_and_survives_threads():
     sources = [f"def f():\n    return {i}\nassert f() == {i - i % 3}" for i in range(12)]
     seen = {}
