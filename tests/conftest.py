@@ -13,6 +13,15 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_directory(tmp_path_factory) -> Path:
+    """Indexes of test files stay among the tests' own files."""
+    path = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path))
+        yield path
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real weights and problem sets beside the project; a user's clone has none."""

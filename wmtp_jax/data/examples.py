@@ -1,17 +1,20 @@
-"""A data set in memory: all tokens in one flat array, one column per label."""
+"""A data set by column: the tokens in memory, or encoded where they are used; the labels in memory."""
 
 import collections
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wmtp_jax.data.encoding import Example, encode_record
 from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.index import open_index
+from wmtp_jax.data.lengths import token_lengths
 from wmtp_jax.data.records import Record, read_records, task_of
+from wmtp_jax.data.stored import StoredTaskIds, StoredTokens, keep
 from wmtp_jax.data.tokenizer import Tokenizer
 
 POLICY_SAMPLES = ("correct", "all")
@@ -53,11 +56,13 @@ class Examples:
     """A tokenized data set, by column.
 
     Attributes:
-        tokens: int32 [sum of lengths], the examples one after the other.
+        tokens: int32 [sum of lengths], the examples one after the other; an array, or `StoredTokens`, which reads and
+            encodes an example when it is sliced out.
         offsets: int64 [n + 1]; example i is tokens[offsets[i]:offsets[i + 1]].
         prompt_lengths: int32 [n], BOS included: the number of leading tokens that are no targets.
         is_correct: int8 [n]: 1, 0, or -1 for unknown.
         task_ids: n task ids.
+        problems: int32 [n], the number of each example's problem (`task_of` its id).
         difficulty: int32 [n], each example's position in `difficulty_names`.
         difficulty_names: The difficulties that occur, sorted; "" stands for records that name none.
         counts: What was left out on the way.
@@ -65,11 +70,12 @@ class Examples:
             [B, S] arrays of that name. Computed from the data, hence no part of the digest.
     """
 
-    tokens: np.ndarray
+    tokens: np.ndarray | StoredTokens
     offsets: np.ndarray
     prompt_lengths: np.ndarray
     is_correct: np.ndarray
-    task_ids: tuple[str, ...]
+    task_ids: Sequence[str]
+    problems: np.ndarray
     difficulty: np.ndarray
     difficulty_names: tuple[str, ...]
     counts: Counts
@@ -94,19 +100,15 @@ class Examples:
         return np.diff(self.offsets)
 
     @functools.cached_property
-    def problems(self) -> np.ndarray:
-        """int32 [n], the number of each example's problem (`task_of` its id), counted in the order of appearance."""
-        numbers: dict[str, int] = {}
-        return np.array([numbers.setdefault(task_of(task_id), len(numbers)) for task_id in self.task_ids], np.int32)
-
-    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the records' part of a batch: all but the token scores."""
         state = hashlib.sha256()
         for column in (self.tokens, self.offsets, self.prompt_lengths, self.is_correct, self.difficulty):
             state.update(f"{column.dtype.str}{column.shape}".encode())
-            state.update(np.ascontiguousarray(column))
-        for names in (self.task_ids, self.difficulty_names):
+            state.update(column.digest if isinstance(column, StoredTokens) else np.ascontiguousarray(column))
+        # The digest of stored tokens is that of their records, ids included.
+        task_ids = () if isinstance(self.task_ids, StoredTaskIds) else self.task_ids
+        for names in (task_ids, self.difficulty_names):
             state.update("\0".join((str(len(names)), *names)).encode())
         return state.hexdigest()
 
@@ -125,12 +127,15 @@ def from_examples(examples: list[Example], counts: Counts | None = None) -> Exam
     difficulty_names = tuple(sorted({example.difficulty for example in examples}))
     code = {name: i for i, name in enumerate(difficulty_names)}
     lengths = np.array([len(example.tokens) for example in examples], np.int64)
+    numbers: dict[str, int] = {}
+    problems = [numbers.setdefault(task_of(example.task_id), len(numbers)) for example in examples]
     return Examples(
         tokens=np.concatenate([example.tokens for example in examples] or [np.zeros(0, np.int32)]).astype(np.int32),
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
         prompt_lengths=np.array([np.sum(~example.target_mask) for example in examples], np.int32),
         is_correct=np.array([_label(example.is_correct) for example in examples], np.int8),
         task_ids=tuple(example.task_id for example in examples),
+        problems=np.array(problems, np.int32),
         difficulty=np.array([code[example.difficulty] for example in examples], np.int32),
         difficulty_names=difficulty_names,
         counts=counts or Counts(read=n, kept=n, over_length=0, incorrect=0, not_clean=0),
@@ -149,6 +154,10 @@ def load_examples(
     max_per_problem: int = 0,
 ) -> Examples:
     """Reads, checks and tokenizes a file of records.
+
+    A .jsonl.gz file is held in memory. A .jsonl file stays where it is: its index and token counts are taken from
+    beside it or made once (see `index` and `lengths`), and its records are read and encoded as batches need them. Both
+    give the same batches.
 
     Args:
         path: A .jsonl or .jsonl.gz file of records.
@@ -172,6 +181,17 @@ def load_examples(
     _check_choice("policy_samples", policy_samples, POLICY_SAMPLES)
     if max_per_problem < 0:
         raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (no cap) or more.")
+    if Path(path).name.endswith(".jsonl"):
+        return _stored_examples(
+            path,
+            tokenizer,
+            template=template,
+            max_length=max_length,
+            over_length=over_length,
+            policy_samples=policy_samples,
+            clean_only=clean_only,
+            max_per_problem=max_per_problem,
+        )
     examples = []
     kept_of: collections.Counter[tuple[str, bool | None]] = collections.Counter()
     read = too_long = incorrect = not_clean = over_cap = 0
@@ -188,10 +208,7 @@ def load_examples(
             examples.append(example)
             kept_of[problem] += 1
         elif over_length == "error":
-            raise DataError(
-                f"{path}:{read}: the record '{record.task_id}' has more than max_length {max_length} tokens; "
-                "raise max_length or set over_length to 'drop'."
-            )
+            raise _too_long(f"{path}:{read}", record.task_id, max_length)
         else:
             too_long += 1
     counts = Counts(
@@ -203,10 +220,83 @@ def load_examples(
         over_cap=over_cap,
     )
     if not examples:
-        raise DataError(
-            f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file."
-        )
+        raise _nothing_left(path, counts, max_length)
     return from_examples(examples, counts)
+
+
+def _stored_examples(
+    path: str | Path,
+    tokenizer: Tokenizer,
+    *,
+    template: str,
+    max_length: int,
+    over_length: str,
+    policy_samples: str,
+    clean_only: bool,
+    max_per_problem: int,
+) -> Examples:
+    index = open_index(path)
+    prompts, responses = token_lengths(index, tokenizer, template)
+    lengths = np.add(prompts, responses)
+    not_clean = np.zeros(len(index), bool)
+    if clean_only:
+        if len(unsaid := np.flatnonzero(index.clean == UNKNOWN)):
+            raise _not_said(f"{path}:{unsaid[0] + 1}")
+        not_clean = index.clean != 1
+    incorrect = ~not_clean & ((index.is_correct == 0) if policy_samples == "correct" else False)
+    fitting, labels = lengths <= max_length, index.is_correct
+    rows, over_cap = keep(~not_clean & ~incorrect, fitting, index.problem, labels, max_per_problem)
+    too_long = ~(not_clean | incorrect | over_cap | fitting)
+    if over_length == "error" and too_long.any():
+        row = int(np.argmax(too_long))
+        raise _too_long(f"{path}:{row + 1}", index.record(row).task_id, max_length)
+    counts = Counts(len(index), len(rows), *(int(np.sum(out)) for out in (too_long, incorrect, not_clean, over_cap)))
+    if not len(rows):
+        raise _nothing_left(path, counts, max_length)
+    codes = index.difficulty[rows]
+    used = np.flatnonzero(np.bincount(codes, minlength=len(index.difficulty_names)))
+    order = sorted(used.tolist(), key=lambda code: index.difficulty_names[code])
+    rank = np.zeros(len(index.difficulty_names), np.int32)
+    rank[order] = np.arange(len(order))
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths[rows], out=offsets[1:])
+    return Examples(
+        tokens=StoredTokens(index, rows, offsets, tokenizer, template),
+        offsets=offsets,
+        prompt_lengths=prompts[rows],
+        is_correct=labels[rows],
+        task_ids=StoredTaskIds(index, rows),
+        problems=_renumbered(index.problem[rows]),
+        difficulty=rank[codes],
+        difficulty_names=tuple(index.difficulty_names[code] for code in order),
+        counts=counts,
+    )
+
+
+def _renumbered(problems: np.ndarray) -> np.ndarray:
+    """Numbers in the order of appearance, without gaps."""
+    first = np.full(problems.max() + 1, len(problems), np.int64)
+    first[problems[::-1]] = np.arange(len(problems))[::-1]
+    number = np.zeros(len(first), np.int32)
+    number[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return number[problems]
+
+
+def _too_long(where: str, task_id: str, max_length: int) -> DataError:
+    return DataError(
+        f"{where}: the record '{task_id}' has more than max_length {max_length} tokens; "
+        "raise max_length or set over_length to 'drop'."
+    )
+
+
+def _nothing_left(path: str | Path, counts: Counts, max_length: int) -> DataError:
+    return DataError(f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file.")
+
+
+def _not_said(where: str) -> DataError:
+    return DataError(
+        f"{where}: metadata.clean is not true or false, but clean_only was asked for; add it or drop the option."
+    )
 
 
 def _label(is_correct: bool | None) -> int:
@@ -216,9 +306,7 @@ def _label(is_correct: bool | None) -> int:
 def _is_clean(record: Record, where: str) -> bool:
     clean = record.metadata.get("clean")
     if not isinstance(clean, bool):
-        raise DataError(
-            f"{where}: metadata.clean is not true or false, but clean_only was asked for; add it or drop the option."
-        )
+        raise _not_said(where)
     return clean
 
 

@@ -22,8 +22,8 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
         `examples.token_scores` a float32 [B, S] of its name (0 where padded).
     """
     shape = (len(rows), row_length)
-    # Which element of the flat columns stands where: any per-token column is laid out by it.
-    source_BxS = np.zeros(shape, np.int64)
+    columns = {"tokens": examples.tokens, **examples.token_scores}
+    per_token = {name: np.zeros(shape, column.dtype) for name, column in columns.items()}
     segment_ids_BxS = np.zeros(shape, np.int32)
     target_mask_BxS = np.zeros(shape, bool)
     is_correct_B = np.full(len(rows), UNKNOWN, np.int8)
@@ -33,18 +33,15 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
         for segment, document in enumerate(documents, start=1):
             first, last = examples.offsets[document], examples.offsets[document + 1]
             begin, end = end, end + int(last - first)
-            source_BxS[b, begin:end] = np.arange(first, last)
+            for name, column in columns.items():
+                per_token[name][b, begin:end] = column[first:last]
             segment_ids_BxS[b, begin:end] = segment
             target_mask_BxS[b, begin + examples.prompt_lengths[document] : end] = True
         if len(documents) == 1:
             is_correct_B[b] = examples.is_correct[documents[0]]
             rows_B[b] = documents[0]
-    per_token = {"tokens": examples.tokens, **examples.token_scores}
     return {
-        **{
-            name: np.where(segment_ids_BxS > 0, column[source_BxS], 0).astype(column.dtype)
-            for name, column in per_token.items()
-        },
+        **per_token,
         "segment_ids": segment_ids_BxS,
         "target_mask": target_mask_BxS,
         "is_correct": is_correct_B,

@@ -1,17 +1,15 @@
 """A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
 
-import heapq
-import itertools
-from collections.abc import Iterator
-
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
+from wmtp_jax.data.matching import nearest
 from wmtp_jax.data.plan import permutation
 
 # A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
 _TOLERANCE = 10
+_ROWS_AT_ONCE = 1 << 19
 
 
 def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int, epoch: int) -> np.ndarray:
@@ -66,7 +64,7 @@ def length_balanced_pairs(
     """
     rows = np.arange(len(examples)) if rows is None else rows
     lengths = examples.lengths
-    pairs = np.array(list(_nearest_in_each_problem(examples, rows)), np.int64).reshape(-1, 2)
+    pairs = _nearest_in_each_problem(examples, rows)
     if not len(pairs):
         raise no_pairs()
     difference = lengths[pairs[:, 0]] - lengths[pairs[:, 1]]
@@ -95,51 +93,18 @@ def no_pairs() -> DataError:
     )
 
 
-def nearest(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Matches two lists of numbers one to one, always the closest two that are still free.
-
-    Args:
-        left: int [m].
-        right: int [n].
-
-    Returns:
-        int64 [min(m, n), 2], positions in left and in right.
-    """
-    values = np.concatenate([left, right]).tolist()
-    order = np.argsort(values, kind="stable").tolist()
-    is_left = [index < len(left) for index in order]
-    # The closest two of opposite sides are always neighbours among the free ones: a line that is closed over gaps.
-    n = len(order)
-    before, after = [i - 1 for i in range(n)], [i + 1 for i in range(n)]
-    free = [True] * n
-
-    def candidates(i: int, j: int) -> list[tuple[int, int, int]]:
-        inside = i >= 0 and j < n
-        return [(values[order[j]] - values[order[i]], i, j)] if inside and is_left[i] != is_left[j] else []
-
-    heap = [entry for i, j in itertools.pairwise(range(n)) for entry in candidates(i, j)]
-    heapq.heapify(heap)
-    matches = []
-    while heap:
-        _, i, j = heapq.heappop(heap)
-        if not (free[i] and free[j]):
-            continue
-        free[i] = free[j] = False
-        matches.append((order[i], order[j] - len(left)) if is_left[i] else (order[j], order[i] - len(left)))
-        if before[i] >= 0:
-            after[before[i]] = after[j]
-        if after[j] < n:
-            before[after[j]] = before[i]
-        for entry in candidates(before[i], after[j]):
-            heapq.heappush(heap, entry)
-    return np.array(matches, np.int64).reshape(-1, 2)
-
-
-def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> Iterator[tuple[int, int]]:
+def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> np.ndarray:
     by_problem = rows[np.argsort(examples.problems[rows], kind="stable")]
-    ends = np.flatnonzero(np.diff(examples.problems[by_problem])) + 1
-    lengths = examples.lengths
-    for solutions in np.split(by_problem, ends):
+    problems = examples.problems[by_problem]
+    # Some problems at a time, which bounds memory.
+    ends = np.append(np.flatnonzero(np.diff(problems)) + 1, len(problems))
+    cuts = np.unique(ends[np.searchsorted(ends, np.arange(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))])
+    lengths, pairs = examples.lengths, []
+    for solutions in np.split(by_problem, cuts):
         correct, incorrect = (solutions[examples.is_correct[solutions] == label] for label in (1, 0))
-        for left, right in nearest(lengths[correct], lengths[incorrect]):
-            yield correct[left], incorrect[right]
+        matches = nearest(
+            lengths[correct], lengths[incorrect], examples.problems[correct], examples.problems[incorrect]
+        )
+        pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1))
+    pairs = np.concatenate(pairs)
+    return pairs[np.argsort(pairs[:, 0])]

@@ -44,6 +44,7 @@ _FIELDS = {
     "is_correct": ((bool, type(None)), "true, false or null"),
     "metadata": ((dict,), "an object"),
 }
+FIELD_NAMES = tuple(_FIELDS)
 _EXPECTED = "expected exactly the fields " + ", ".join(_FIELDS)
 
 
@@ -128,10 +129,15 @@ def parse_record(line: bytes, where: str) -> Record:
     return Record(**fields)
 
 
-def _open(path: Path) -> BinaryIO:
+def check_file(path: Path) -> None:
+    """Refuses a path where no file is."""
     if not path.is_file():
         kind = "is not a file" if path.exists() else "does not exist"
         raise DataError(f"{path}: {kind}; expected a .jsonl or .jsonl.gz file of records, check the path.")
+
+
+def _open(path: Path) -> BinaryIO:
+    check_file(path)
     if path.name.endswith(".jsonl.gz"):
         return gzip.open(path, "rb")
     if path.name.endswith(".jsonl"):

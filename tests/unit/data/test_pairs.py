@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data import DataError, length_balanced_pairs
-from wmtp_jax.data.pairs import nearest, random_pairs
+from wmtp_jax.data.matching import nearest
+from wmtp_jax.data.pairs import random_pairs
 
 # Per problem: the lengths of its correct and of its incorrect solutions.
 problem_lengths = st.lists(
@@ -31,17 +32,25 @@ def assert_pairs(examples, pairs):
     assert len(np.unique(pairs)) == pairs.size
 
 
-@given(left=st.lists(st.integers(0, 30), max_size=12), right=st.lists(st.integers(0, 30), max_size=12))
+numbers = st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 30)), max_size=25)
+
+
+@given(left=numbers, right=numbers)
 @settings(deadline=None)
 def test_nearest_takes_the_closest_free_two_each_time(left, right):
-    matches = nearest(np.array(left, int), np.array(right, int))
-    gaps = [abs(left[i] - right[j]) for i, j in matches]
-    free_left, free_right = set(range(len(left))), set(range(len(right)))
-    for (i, j), gap in zip(matches.tolist(), gaps, strict=True):
-        assert gap == min(abs(left[a] - right[b]) for a in free_left for b in free_right)
-        free_left.remove(i)
-        free_right.remove(j)
-    assert not (free_left and free_right)
+    columns = [np.array(side, int).reshape(-1, 2).T for side in (left, right)]
+    (left_groups, left_values), (right_groups, right_values) = columns
+    matches = nearest(left_values, right_values, left_groups, right_groups)
+    for group in range(4):
+        free_left, free_right = (
+            set(np.flatnonzero(groups == group).tolist()) for groups in (left_groups, right_groups)
+        )
+        for i, j in matches[left_groups[matches[:, 0]] == group].tolist():
+            closest = min(abs(left_values[a] - right_values[b]) for a in free_left for b in free_right)
+            assert abs(left_values[i] - right_values[j]) == closest
+            free_left.remove(i)
+            free_right.remove(j)
+        assert not (free_left and free_right)
 
 
 def test_balanced_by_hand(solutions):
