@@ -1,0 +1,296 @@
+"""python -m wmtp_jax.storage models: published layouts are set up, verified and loaded; wrong input leaves nothing."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from published_models import write_llama, write_multi_token, write_sheared_llama, write_starling
+
+import converters
+from wmtp_jax.data import load_tokenizer
+from wmtp_jax.storage.__main__ import main
+from wmtp_jax.storage.verification import verify_assets
+
+VOCABULARY = 1024
+
+
+@pytest.fixture(scope="module")
+def tokenizer(root) -> Path:
+    """The tokenizer that all these models share."""
+    return root / "storage/models_v2/micro-mtp/tokenizer.model"
+
+
+@pytest.fixture(scope="module")
+def keys(root) -> dict:
+    """The real names and shapes of facebook/multi-token-prediction, 7B_1T_4."""
+    path = root.parent / "shared/facts/meta_mtp_7b_1t_4.keys.json"
+    if not path.is_file():
+        pytest.skip("needs ../shared/facts, which lies beside the project on its own machines only")
+    return json.loads(path.read_text())["tensors"]
+
+
+@pytest.fixture(scope="module")
+def published(root, keys, tokenizer, tmp_path_factory) -> tuple[Path, dict[str, dict]]:
+    """The three published models, small, as a user has them after a download."""
+    directory = tmp_path_factory.mktemp("published")
+    states = {"meta": write_multi_token(directory / "meta", keys, narrower=16, vocab_size=VOCABULARY)}
+    shutil.copyfile(tokenizer, directory / "meta/tokenizer.model")
+    sheared = json.loads((root.parent / "shared/facts/sheared_llama_2.7b.config.json").read_text())
+    states["sheared"] = write_sheared_llama(directory / "sheared", sheared, narrower=32, vocab_size=VOCABULARY)
+    shutil.copyfile(tokenizer, directory / "sheared/tokenizer.model")
+    states["starling"] = write_starling(directory / "starling", 32, 3, 4, VOCABULARY)
+    return directory, states
+
+
+@pytest.fixture(scope="module")
+def storage(published, tmp_path_factory) -> Path:
+    """A storage in which all three are set up."""
+    directory, _ = published
+    storage = tmp_path_factory.mktemp("storage")
+    for name, source in (
+        ("meta-llama-mtp", "meta"),
+        ("ref-sheared-llama-2.7b", "sheared"),
+        ("starling-rm-7b", "starling"),
+    ):
+        assert main(["models", name, "--from", str(directory / source), "--storage", str(storage)]) == 0
+    return storage
+
+
+def metadata_of(directory: Path) -> dict:
+    return json.loads((directory / "metadata.json").read_text())
+
+
+def same(ours, torch_tensor) -> bool:
+    return np.array_equal(np.asarray(ours, np.float32), torch_tensor.float().numpy())
+
+
+def test_meta_directory(storage, published):
+    directory, state = storage / "models_v2/meta-llama-mtp", published[1]["meta"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "SHA256SUMS",
+        "configs",
+        "manifest.json",
+        "metadata.json",
+        "safetensors",
+        "tokenizer",
+    ]
+    metadata = metadata_of(directory)
+    assert metadata["layout"] == "meta"
+    assert metadata["dtype"] == "float32"
+    assert metadata["tensors"] == 291
+    assert metadata["parameters"] == sum(tensor.numel() for tensor in state.values())
+    assert "must not be redistributed" in metadata["licence"]
+    assert "published with 6,738,415,616 parameters" in metadata["notes"][0]
+    config, params = converters.load(directory)
+    assert (config.n_trunk_layers, config.n_future_tokens) == (28, 4)
+    head = params["heads"]["feed_forward"]["w1"]
+    assert same(head[0], state["layers.28.feed_forward.w1.weight"].T)
+    assert same(head[3], state["extra_heads.2.feed_forward.w1.weight"].T)
+    assert load_tokenizer(directory).vocab_size == VOCABULARY
+
+
+def test_sheared_llama_shares_the_tokenizer(storage, published):
+    directory, state = storage / "models_v2/ref-sheared-llama-2.7b", published[1]["sheared"]
+    metadata = metadata_of(directory)
+    assert metadata["tokenizer"]["path"] == "../meta-llama-mtp/tokenizer"
+    assert (directory / "tokenizer").is_symlink()
+    assert load_tokenizer(directory).vocab_size == VOCABULARY
+    assert metadata["notes"] == ["left out by name: 32 tensors without parameters"]
+    assert metadata["tensors"] == 323 - 32
+    config, params = converters.load_hf(directory)
+    assert config.rope_theta == 1e4
+    assert same(params["trunk"]["feed_forward"]["w2"][5], state["model.layers.5.mlp.down_proj.weight"].T)
+
+
+def test_starling_keeps_one_backbone_and_its_value_head(storage, published):
+    directory, state = storage / "models_v2/starling-rm-7b", published[1]["starling"]
+    metadata = metadata_of(directory)
+    assert metadata["dtype"] == "bfloat16"
+    assert metadata["value_head"] == {"shape": [1, 32], "dtype": "bfloat16"}
+    once = sum(tensor.numel() for name, tensor in state.items() if name.startswith("model."))
+    assert metadata["parameters"] == once
+    assert sum(path.stat().st_size for path in (directory / "safetensors").iterdir()) < 2.2 * once
+    _, params, kernel = converters.load_reward_model(directory, dtype="float32")
+    assert same(kernel, state["v_head.weight"].T)
+    assert same(params["heads"]["feed_forward"]["w3"][0], state["transformer.layers.2.mlp.up_proj.weight"].T)
+    from_source = converters.load_reward_model(published[0] / "starling", dtype="float32")
+    assert np.array_equal(from_source[1]["trunk"]["attention"]["wq"], params["trunk"]["attention"]["wq"])
+
+
+def test_all_of_them_verify(storage, capsys):
+    assert main(["verify", "--check", "models", "--storage", str(storage)]) == 0
+    table = capsys.readouterr().out
+    assert table.count(" ok ") == 3
+    assert "models_v2/micro-mtp" in table
+    assert "3 ok" in table
+
+
+def test_generates_from_it(storage, capsys):
+    from wmtp_jax.generate import main as generate
+
+    model = str(storage / "models_v2/starling-rm-7b")
+    assert generate(["--model", model, "--prompt", "def f(x):", "--max_new_tokens", "3"]) == 0
+    assert capsys.readouterr().out.startswith("def f(x):")
+
+
+@pytest.mark.slow
+def test_an_eighth_of_the_width(keys, tokenizer, tmp_path):
+    state = write_multi_token(tmp_path / "meta", keys, narrower=8, vocab_size=VOCABULARY)
+    arguments = ["--from", str(tmp_path / "meta/7B_1T_4"), "--tokenizer", str(tokenizer), "--storage", str(tmp_path)]
+    assert main(["models", "meta-llama-mtp", *arguments]) == 0
+    (verdict,) = [verdict for verdict in verify_assets(tmp_path, ["models_v2"]) if verdict.status != "not set up"]
+    assert verdict.status == "ok"
+    config, params = converters.load(tmp_path / "models_v2/meta-llama-mtp")
+    assert config.dim == 512
+    assert same(params["output"]["kernel"], state["output.weight"].T)
+
+
+@pytest.fixture
+def plain(tokenizer, tmp_path) -> Path:
+    """A user's Llama."""
+    directory = tmp_path / "plain"
+    write_llama(directory, VOCABULARY)
+    shutil.copyfile(tokenizer, directory / "tokenizer.model")
+    return directory
+
+
+def set_up(name: str, source: Path, storage: Path, *more: str) -> int:
+    return main(["models", name, "--from", str(source), "--storage", str(storage), *more])
+
+
+def test_any_llama_under_a_name_of_the_users(plain, tmp_path):
+    assert set_up("mine", plain, tmp_path, "--dtype", "bfloat16", "--revision", "of Tuesday") == 0
+    metadata = metadata_of(tmp_path / "models_v2/mine")
+    assert (metadata["dtype"], metadata["revision"], metadata["source"]) == ("bfloat16", "of Tuesday", str(plain))
+    (verdict,) = [verdict for verdict in verify_assets(tmp_path, ["models_v2"]) if verdict.status == "ok"]
+    assert verdict.asset == "models_v2/mine"
+    # A converter takes it out again, tokenizer included.
+    from converters.__main__ import main as convert
+
+    assert convert(["convert", str(tmp_path / "models_v2/mine"), str(tmp_path / "out"), "--to", "flax"]) == 0
+    assert (tmp_path / "out/tokenizer.model").is_file()
+
+
+def shard_missing(source, storage):
+    sorted(source.glob("*.safetensors"))[1].unlink()
+
+
+def half_a_shard(source, storage):
+    path = sorted(source.glob("*.safetensors"))[1]
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def unfinished_download(source, storage):
+    (source / ".cache/huggingface/download").mkdir(parents=True)
+    (source / ".cache/huggingface/download/model.safetensors.abc.incomplete").write_bytes(b"")
+
+
+def no_tokenizer(source, storage):
+    (source / "tokenizer.model").unlink()
+
+
+def no_weights(source, storage):
+    for path in source.glob("*.safetensors*"):
+        path.unlink()
+
+
+def other_vocabulary(source, storage):
+    shutil.rmtree(source)
+    write_llama(source, 1000)
+    shutil.copyfile(
+        Path(__file__).parents[2] / "storage/models_v2/micro-mtp/tokenizer.model", source / "tokenizer.model"
+    )
+
+
+WRONG = [
+    ("mine", shard_missing, r"safetensors: no such file"),
+    ("mine", half_a_shard, r"is truncated"),
+    ("mine", unfinished_download, r"its download is not finished"),
+    ("mine", no_tokenizer, r"no tokenizer\.model beside the weights; give one with --tokenizer"),
+    ("mine", no_weights, r"no weights found"),
+    ("mine", other_vocabulary, r"has 1024 pieces but the model's vocab_size is 1000"),
+    ("mine", shutil.rmtree, r"no such directory"),
+    ("../mine", None, r"cannot be a directory of models_v2"),
+    ("meta-llama-mtp", None, r"is in Hugging Face layout, but meta-llama-mtp is published in the layout 'meta'"),
+    ("starling-rm-7b", None, r"has no value head"),
+    ("ref-sheared-llama-2.7b", no_tokenizer, r"or set up meta-llama-mtp first, whose tokenizer it shares"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), WRONG, ids=[f"{n}-{d and d.__name__}" for n, d, _ in WRONG])
+def test_wrong_input_is_one_sentence_and_leaves_nothing(name, damage, message, plain, tmp_path, capsys):
+    if damage:
+        damage(plain, *([tmp_path] if damage is not shutil.rmtree else []))
+    assert set_up(name, plain, tmp_path) == 2
+    check_refused(capsys, message, tmp_path)
+
+
+def check_refused(capsys, message: str, storage: Path) -> None:
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    assert re.search(message, error), error
+    assert not any((storage / "models_v2").glob("*"))
+
+
+def test_a_full_disk_is_seen_before_anything_is_written(plain, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    assert set_up("mine", plain, tmp_path) == 2
+    check_refused(capsys, r"needs 0\.\d GB, its disk has 0\.0 GB left", tmp_path)
+
+
+def test_a_name_is_taken_once(plain, tmp_path, capsys):
+    assert set_up("mine", plain, tmp_path) == 0
+    sums = (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes()
+    capsys.readouterr()
+    assert set_up("mine", plain, tmp_path) == 2
+    assert "is set up already" in capsys.readouterr().err
+    assert (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes() == sums
+
+
+def test_the_reference_must_have_the_policys_tokenizer(storage, plain, tmp_path, capsys):
+    shutil.copytree(storage / "models_v2/meta-llama-mtp/tokenizer", tmp_path / "models_v2/meta-llama-mtp/tokenizer")
+    (plain / "tokenizer.model").write_bytes((plain / "tokenizer.model").read_bytes() + b"\n")
+    assert set_up("ref-sheared-llama-2.7b", plain, tmp_path) == 2
+    assert "is another tokenizer than" in capsys.readouterr().err
+    assert not (tmp_path / "models_v2/ref-sheared-llama-2.7b").exists()
+
+
+def test_without_a_source_it_says_what_it_would_need(tmp_path, capsys):
+    assert main(["models", "--storage", str(tmp_path)]) == 0
+    assert "meta-llama-mtp" in capsys.readouterr().out
+    assert main(["models", "meta-llama-mtp", "--storage", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "https://huggingface.co/facebook/multi-token-prediction, folder 7B_1T_4" in error
+    assert "--download" in error
+    assert main(["models", "mine", "--storage", str(tmp_path)]) == 2
+    assert "--download OWNER/NAME" in capsys.readouterr().err
+
+
+def test_a_set_up_that_was_killed_continues(plain, tmp_path, monkeypatch):
+    import converters.output
+
+    tensors = []
+    done = converters.output.OutputDirectory._done
+
+    def dying(self, name, digest):
+        done(self, name, digest)
+        tensors.append(name)
+        if len(tensors) == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(converters.output.OutputDirectory, "_done", dying)
+        assert set_up("mine", plain, tmp_path) == 130
+    assert (tmp_path / "models_v2/mine.partial").is_dir()
+    assert not (tmp_path / "models_v2/mine").exists()
+    (verdict,) = [v for v in verify_assets(tmp_path, ["models_v2"]) if v.status != "not set up"]
+    assert verdict[:2] == ("models_v2/mine.partial", "not finished")
+    assert set_up("mine", plain, tmp_path) == 0
+    assert set_up("again", plain, tmp_path) == 0
+    digests = [metadata_of(tmp_path / "models_v2" / name)["digests"] for name in ("mine", "again")]
+    assert digests[0] == digests[1]
+    assert not (tmp_path / "models_v2/mine.partial").exists()
