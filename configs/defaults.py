@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     config.critic = ConfigDict()  # of the verifiable objective
     config.critic.path = ""  # a critic saved by an earlier run (RUN/critic); skips stage 1
     config.critic.model = ""  # directory of a model of the critic's own; "" is a head on the policy's trunk
-    config.critic.width = 0  # of the head's hidden layer; 0 is a linear head
+    config.critic.width = 64  # of the head's hidden layer; 0 is a linear head
     config.critic.surprise = True  # the head also sees the policy's own surprise
     config.critic.trunk_gradient = 0.0  # factor on the value loss's gradient into the policy's trunk, in stage 2
     config.critic.gamma = 1.0

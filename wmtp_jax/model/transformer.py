@@ -172,7 +172,7 @@ def init_cache(config: ModelConfig, batch_size: int, n_slots: int, dtype=jnp.flo
 
 def init_params(config: ModelConfig, seed: int = 0) -> dict:
     """Fresh fp32 parameters, as a plain tree (logical axis names: `logical_axes`)."""
-    return nn.meta.unbox(_init_boxed(config, jax.random.key(seed)))
+    return jax.jit(lambda key: nn.meta.unbox(_init_boxed(config, key)))(jax.random.key(seed))
 
 
 def param_shapes(config: ModelConfig) -> dict:
