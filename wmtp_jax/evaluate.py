@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.execution import Verdict, check_programs
 from wmtp_jax.evaluation.heads import score_solutions
+from wmtp_jax.evaluation.meter import Meter
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.evaluation.rows import RowFile, read_rows
 from wmtp_jax.evaluation.sandbox import SANDBOXES
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> dict:
         : arguments.limit
     ]
     _permit(arguments)
-    output = arguments.output or Path("evaluations", f"{_model_name(arguments)}-{Path(arguments.benchmark).name}")
+    output = arguments.output or _output(arguments)
     result = {"benchmark": arguments.benchmark, "problems": [{"task_id": problem.task_id} for problem in problems]}
     if arguments.model:
         config, params, tokenizer = _load_model(arguments.model, arguments.dtype)
@@ -65,11 +65,7 @@ def run(arguments: argparse.Namespace) -> dict:
     answers = [Answer(*(row[field.name] for field in dataclasses.fields(Answer))) for row in samples]
     result |= {"settings": settings} | draft_measures(answers)
     if not arguments.generate_only:
-        execution = {
-            "sandbox": arguments.sandbox,
-            "timeout_s": arguments.timeout,
-            "memory_mb": arguments.memory_mb,
-        }
+        execution = {name: getattr(arguments, name) for name in ("sandbox", "timeout_s", "memory_mb")}
         verdicts = _judge(arguments, output, problems, {"samples": settings, **execution}, samples)
         ks = arguments.k or [k for k in (1, 5, 10) if k <= settings["n_samples"]]
         result |= {"execution": execution} | summarize(verdicts, ks)
@@ -96,7 +92,7 @@ def _write_samples(
     settings = {
         "benchmark": arguments.benchmark,
         "problems": _digest(problems),
-        "model": _model_name(arguments),
+        "model": arguments.model.resolve().name,
         "model_digest": _model_digest(config, params),
         "n_samples": arguments.n_samples,
         **dataclasses.asdict(decoding),
@@ -154,7 +150,7 @@ def _judge(arguments, output: Path, problems: list[Problem], settings: dict, sam
 
         check_programs(
             [by_name[row["task_id"]].program(row["text"]) for row in left],
-            timeout_s=arguments.timeout,
+            timeout_s=arguments.timeout_s,
             memory_bytes=arguments.memory_mb << 20,
             workers=arguments.workers,
             sandbox=arguments.sandbox,
@@ -170,8 +166,11 @@ def _load_model(directory: Path, dtype: str) -> tuple[ModelConfig, dict, Tokeniz
     return config, params, load_tokenizer(directory, vocab_size=config.vocab_size)
 
 
-def _model_name(arguments) -> str:
-    return arguments.model.resolve().name if arguments.model else arguments.samples.resolve().parent.name
+def _output(arguments) -> Path:
+    """Beside the samples that are there, else a directory named after model and benchmark."""
+    if arguments.samples:
+        return arguments.samples.parent
+    return Path("evaluations", f"{arguments.model.resolve().name}-{Path(arguments.benchmark).name}")
 
 
 def _digest(problems: list[Problem]) -> str:
@@ -184,29 +183,8 @@ def _model_digest(config: ModelConfig, params: dict) -> str:
     """Of architecture and weights, as samples of one model must not go on with another's."""
     digest = hashlib.sha256(repr(config).encode())
     for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(leaf).data)
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8))
     return digest.hexdigest()
-
-
-class Meter:
-    """How far a part of the evaluation is: one moving line on a terminal, a line every five seconds elsewhere."""
-
-    def __init__(self, what: str, total: int):
-        self._what, self._total = what, total
-        self._terminal = sys.stderr.isatty()
-        self._began = self._shown = time.monotonic()
-
-    def show(self, done: int) -> None:
-        """Notes that `done` of all are done."""
-        now = time.monotonic()
-        if now - self._shown < (0.1 if self._terminal else 5.0) and done < self._total:
-            return
-        self._shown = now
-        end = ("\n" if done == self._total else "") if self._terminal else "\n"
-        start = "\r\x1b[K" if self._terminal else ""
-        print(
-            f"{start}{self._what} {done}/{self._total}  {now - self._began:.0f} s", end=end, file=sys.stderr, flush=True
-        )
 
 
 def _validate(arguments: argparse.Namespace) -> None:
@@ -219,8 +197,8 @@ def _validate(arguments: argparse.Namespace) -> None:
     for name in ("n_samples", "workers", "memory_mb", "limit"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise EvaluationError(f"--{name} is {getattr(arguments, name)}; expected at least 1.")
-    if not arguments.timeout > 0:
-        raise EvaluationError(f"--timeout is {arguments.timeout}; expected a positive number of seconds.")
+    if not arguments.timeout_s > 0:
+        raise EvaluationError(f"--timeout_s is {arguments.timeout_s}; expected a positive number of seconds.")
     if arguments.model and arguments.k and max(arguments.k) > arguments.n_samples:
         raise EvaluationError(
             f"pass@{max(arguments.k)} needs as many samples per problem, not {arguments.n_samples}; set --n_samples, "
@@ -254,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=Path, help="samples.jsonl of an earlier run: only judge them")
     add("--benchmark", required=True, help=f"{', '.join(BENCHMARKS)}, or a .jsonl file of records with tests")
     add("--data", type=Path, help="the benchmark's file (mbpp and codecontests need one)")
-    add("--output", type=Path, help="directory of samples, verdicts and result (default: evaluations/MODEL-BENCHMARK)")
+    add("--output", type=Path, help="directory of all files (default: of --samples, or evaluations/MODEL-BENCHMARK)")
     add("--k", type=_ks, help="which pass@k, as in 2,20 (default: those of 1,5,10 that the samples allow)")
     add("--n_samples", type=int, default=1, help="programs per problem (default: 1)")
     add("--temperature", type=float, default=0.0, help="0 is greedy (default)")
@@ -276,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
         default="bwrap",
         help="none: resource limits only, for programs that are trusted",
     )
-    add("--timeout", type=float, default=10.0, help="seconds per program")
+    add("--timeout_s", type=float, default=10.0, help="seconds per program")
     add("--memory_mb", type=int, default=1024, help="address space per program")
     add("--workers", type=int, default=os.cpu_count() or 1, help="programs run side by side")
     return parser

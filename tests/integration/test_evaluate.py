@@ -79,16 +79,22 @@ def test_continues_from_any_point(samples, verdicts, model, finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again(root, model, finished, tmp_path):
+def test_killed_again_and_again(root, model, finished, tmp_path):
+    """SIGKILL amid the samples and amid the programs: each start goes on where the last one was."""
     arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *command(model, tmp_path)]
-    first = subprocess.Popen(arguments, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    verdicts = tmp_path / "verdicts.jsonl"
-    while first.poll() is None and not (verdicts.exists() and verdicts.read_bytes().count(b"\n") > 2):
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    for name, lines in (("samples.jsonl", 5), ("verdicts.jsonl", 2), ("verdicts.jsonl", 8)):
+        path = tmp_path / name
+        process = subprocess.Popen(arguments, cwd=root, env=os.environ | cache, **quiet)
+        while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not (tmp_path / "result.json").exists()
     assert main(command(model, tmp_path)) == 0
     assert result(tmp_path) == result(finished)
+    assert (tmp_path / "samples.jsonl").read_bytes() == (finished / "samples.jsonl").read_bytes()
 
 
 @pytest.mark.slow
@@ -131,7 +137,7 @@ def refused(arguments, capsys):
         (["--benchmark", "microcode", "--k", "5"], "pass@5 needs as many samples"),
         (["--benchmark", "microcode", "--n_samples", "5"], "set one, or --n_samples 1"),
         (["--benchmark", "microcode", "--n_samples", "0"], "--n_samples is 0"),
-        (["--benchmark", "microcode", "--timeout", "0"], "--timeout is 0"),
+        (["--benchmark", "microcode", "--timeout_s", "0"], "--timeout_s is 0"),
         (["--benchmark", "microcode", "--samples", "x"], "either --model"),
         (["--benchmark", "microcode", "--template", "raw", "--max_new_tokens", "0", "--limit", "1"], "max_new_tokens"),
     ],
