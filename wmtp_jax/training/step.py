@@ -111,7 +111,9 @@ def make_critic_step(
         optimizer: of the critic.
         chunk_length: positions per chunk of logits.
     """
-    ranking_coef = objective.config.critic.ranking_coef
+    settings = objective.config.critic
+    # Without pairs, neighbouring rows are solutions of unrelated problems: nothing says which should be valued higher.
+    ranking_coef = settings.ranking_coef if settings.pairs else 0.0
 
     def critic_step(policy_params: dict, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def value_loss(value_params):
@@ -181,8 +183,9 @@ def loss_and_gradients(
         policy, statistics, metrics = objective.policy_plan(batch, scores, state.statistics, key)
         if objective.critic is None:
             return Plan({"policy": policy}, jnp.float32(1), statistics, metrics)
+        ranking_coef = settings.ranking_coef if objective.config.data.pairs else 0.0
         value, n_states, of_values = objective.value_plan(
-            batch, scores, loss=value_loss_kind, ranking_coef=settings.ranking_coef
+            batch, scores, loss=value_loss_kind, ranking_coef=ranking_coef
         )
         return Plan({"policy": policy, "value": value}, n_states, statistics, metrics | of_values)
 
