@@ -84,10 +84,10 @@ def write_starling(directory: Path, dim: int, n_layers: int, n_heads: int, vocab
     return state
 
 
-def write_llama(directory: Path, vocab_size: int) -> None:
+def write_llama(directory: Path, vocab_size: int, ffn_dim: int = 43) -> None:
     """Any Hugging Face Llama: a narrow one with grouped-query attention, in two safetensors files with an index."""
-    state = _llama_state(24, 43, 3, vocab_size, np.float32, key_value_dim=8)
-    config = {"model_type": "llama", "hidden_size": 24, "intermediate_size": 43, "num_hidden_layers": 3}
+    state = _llama_state(24, ffn_dim, 3, vocab_size, np.float32, key_value_dim=8)
+    config = {"model_type": "llama", "hidden_size": 24, "intermediate_size": ffn_dim, "num_hidden_layers": 3}
     config |= {"num_attention_heads": 6, "num_key_value_heads": 2, "vocab_size": vocab_size}
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(config))

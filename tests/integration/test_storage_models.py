@@ -172,6 +172,7 @@ def test_any_llama_under_a_name_of_the_users(plain, tmp_path):
 
     assert convert(["convert", str(tmp_path / "models_v2/mine"), str(tmp_path / "out"), "--to", "flax"]) == 0
     assert (tmp_path / "out/tokenizer.model").is_file()
+    assert convert(["verify", str(tmp_path / "models_v2/mine")]) == 0
 
 
 def shard_missing(source, storage):

@@ -1,6 +1,7 @@
 """python -m wmtp_jax.storage {models,datasets,verify}: sets up models and data sets, and checks them later."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,10 +93,13 @@ def _models(arguments: argparse.Namespace) -> int:
     check_free(arguments.name, arguments.storage)
     source, origin, revision = arguments.source, str(arguments.source), arguments.revision
     if arguments.download is not None:
-        from wmtp_jax.storage.hub import download
+        from wmtp_jax.storage.hub import choose_files, download
 
         repository, folder = _on_the_hub(arguments.name, arguments.download)
-        source, revision = download(repository, folder, arguments.revision, arguments.storage)
+        fetched = arguments.storage / MODELS / ".downloads" / arguments.name
+        choose = lambda names: choose_files(names, folder)
+        revision = download(repository, arguments.revision, choose, fetched, extra_copies=1)
+        source = fetched / revision
         origin = f"https://huggingface.co/{repository}" + (f", folder {folder}" if folder else "")
     elif source is None:
         raise StorageError(_where_to_get(arguments.name))
@@ -108,6 +112,8 @@ def _models(arguments: argparse.Namespace) -> int:
         tokenizer=arguments.tokenizer,
         dtype=arguments.dtype,
     )
+    if arguments.download is not None:
+        shutil.rmtree(fetched)
     return 0
 
 

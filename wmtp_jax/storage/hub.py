@@ -1,11 +1,18 @@
-"""Fetches the files of a model from the Hugging Face hub, into the hub's own cache."""
+"""Fetches files from the Hugging Face hub so that a download that was stopped goes on at the byte where it stood.
+
+The hub's own client knows names, tokens and retries; since version 2 it forgets a half-fetched file when its process
+ends, and one file of a 7B model has 25 GB. So the files are opened here, and only their bytes are left to the client.
+"""
 
 import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from wmtp_jax.storage.errors import StorageError
 
@@ -17,50 +24,126 @@ _WEIGHTS = (
 _SURROUNDING = r"(config|params|tokenizer_config|special_tokens_map|added_tokens)\.json|tokenizer\.(model|json)"
 
 
-class Snapshot(NamedTuple):
-    """What was fetched: the directory of the model, and the commit of the repository."""
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A file to fetch.
 
-    directory: Path
-    revision: str
+    Attributes:
+        name: path in the repository.
+        url: of its bytes.
+        size: in bytes.
+        etag: SHA-256 of a large file, git's SHA-1 of a small one.
+        cached: where the hub's own cache has it; "" when it has to be fetched.
+    """
+
+    name: str
+    url: str
+    size: int
+    etag: str
+    cached: str
 
 
-def download(repository: str, folder: str, revision: str | None, storage: Path) -> Snapshot:
-    """Fetches one format of the weights, the config and the tokenizer; what is in the cache is not fetched again.
+def download(
+    repository: str,
+    revision: str | None,
+    choose: Callable[[list[str]], list[str]],
+    directory: Path,
+    *,
+    extra_copies: int = 0,
+    repo_type: str = "model",
+) -> str:
+    """Fetches files of a repository; what is there already, or in the hub's own cache, is not fetched again.
 
-    The token comes from the environment (HF_TOKEN) or from `hf auth login`. A download that was stopped goes on where
-    it stood.
+    The token comes from the environment (HF_TOKEN) or from `hf auth login`.
 
     Args:
         repository: "owner/name".
-        folder: of the repository that holds the model; "" for the repository itself.
         revision: commit, branch or tag; None takes the newest.
-        storage: where the model will be written, for the check of the disks.
+        choose: the names to fetch, of all names.
+        directory: to fetch into; the commit becomes a directory in it.
+        extra_copies: how many more times the bytes will be written to that disk, for the check of its room.
+        repo_type: "model" or "dataset".
+
+    Returns:
+        The commit.
 
     Raises:
-        StorageError: no access, no such repository or revision, no connection, or too little room.
+        StorageError: no access, no such repository or revision, nothing to choose, no connection, too little room, or
+            bytes that are not those of the hub.
     """
     try:
-        import huggingface_hub
+        import huggingface_hub as hub
     except ImportError as error:
         raise StorageError(
             "downloading needs the package huggingface-hub; install it with pip install -e '.[datasets]'"
         ) from error
     with _sentences(repository, revision):
-        info = huggingface_hub.HfApi().model_info(repository, revision=revision)
-        wanted = choose_files([file.rfilename for file in info.siblings], folder)
-        if not wanted:
-            raise StorageError(
-                f"{repository}: holds no weights{' in ' + folder if folder else ''} at revision {info.sha}; expected "
-                "safetensors, pytorch_model.bin or consolidated.pth"
-            )
-        fetch = {"repo_id": repository, "revision": info.sha, "allow_patterns": wanted}
-        parts = huggingface_hub.snapshot_download(**fetch, dry_run=True)
-        cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
-        arriving = sum(part.file_size or 0 for part in parts if part.will_download)
-        check_room([(cache, arriving), (storage, sum(part.file_size or 0 for part in parts))])
-        print(f"{repository} at {info.sha}: {len(wanted)} files, {arriving / 1e9:.2f} GB to fetch into {cache}")
-        snapshot = Path(huggingface_hub.snapshot_download(**fetch))
-    return Snapshot(snapshot / folder, info.sha)
+        info = hub.HfApi().repo_info(repository, revision=revision, repo_type=repo_type)
+        names = choose([file.rfilename for file in info.siblings])
+        if not names:
+            raise StorageError(f"{repository}: holds none of the files that are needed at revision {info.sha}")
+        headers = hub.utils.build_hf_headers()
+        directory = directory / info.sha
+        parts = []
+        for name in names:
+            url = hub.hf_hub_url(repository, name, revision=info.sha, repo_type=repo_type)
+            metadata = hub.get_hf_file_metadata(url, headers=headers)
+            cached = hub.try_to_load_from_cache(repository, name, revision=info.sha, repo_type=repo_type)
+            cached = cached if isinstance(cached, str) else ""
+            parts.append(_Part(name, url, metadata.size or 0, metadata.etag or "", cached))
+        missing = [part for part in parts if not (directory / part.name).exists()]
+        arriving = sum(part.size - _size(_incomplete(directory, part)) for part in missing if not part.cached)
+        check_room(directory, arriving + extra_copies * sum(part.size for part in parts))
+        print(f"{repository} at {info.sha}: {len(parts)} files, {arriving / 1e9:.2f} GB to fetch into {directory}")
+        for part in missing:
+            _fetch(part, directory, headers)
+    return info.sha
+
+
+def _fetch(part: _Part, directory: Path, headers: dict[str, str]) -> None:
+    """One file, complete under its name or as much of it as has come under another."""
+    from huggingface_hub.file_download import http_get
+
+    path, incomplete = directory / part.name, _incomplete(directory, part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if part.cached:
+        path.symlink_to(Path(part.cached).resolve())
+        return
+    with open(incomplete, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StorageError(f"{incomplete}: another process is fetching it; wait for its end") from error
+        if file.tell() > part.size:
+            file.truncate(0)
+        start = os.fstat(file.fileno()).st_size
+        http_get(part.url, file, resume_size=start, headers=headers, expected_size=part.size)
+        file.flush()
+        os.fsync(file.fileno())
+    if not _is_whole(incomplete, part):
+        incomplete.unlink()
+        raise StorageError(f"{part.name}: what arrived does not have the hub's digest; give the command again")
+    os.replace(incomplete, path)
+
+
+def _incomplete(directory: Path, part: _Part) -> Path:
+    return directory / f"{part.name}.incomplete"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_whole(path: Path, part: _Part) -> bool:
+    """Whether size and digest are those of the hub."""
+    if _size(path) != part.size:
+        return False
+    if re.fullmatch(r"[0-9a-f]{64}", part.etag):
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == part.etag
+    if re.fullmatch(r"[0-9a-f]{40}", part.etag):
+        return hashlib.sha1(b"blob %d\0" % part.size + path.read_bytes()).hexdigest() == part.etag
+    return True
 
 
 def choose_files(files: list[str], folder: str) -> list[str]:
@@ -75,23 +158,15 @@ def choose_files(files: list[str], folder: str) -> list[str]:
     return []
 
 
-def check_room(needs: list[tuple[Path, int]]) -> None:
-    """Raises StorageError unless every disk has room for what is to be written.
-
-    Args:
-        needs: directories, which need not exist yet, and bytes; those on one disk add up.
-    """
-    on_disk: dict[int, list[tuple[Path, int]]] = {}
-    for path, nbytes in needs:
-        existing = next(above for above in (path.absolute(), *path.absolute().parents) if above.exists())
-        on_disk.setdefault(existing.stat().st_dev, []).append((existing, nbytes))
-    for parts in on_disk.values():
-        needed, free = sum(nbytes for _, nbytes in parts), shutil.disk_usage(parts[0][0]).free
-        if needed > free:
-            raise StorageError(
-                f"{' and '.join(dict.fromkeys(str(path) for path, _ in parts))}: needs {needed / 1e9:.2f} GB, but the "
-                f"disk has {free / 1e9:.2f} GB left; make room, or set HF_HOME and --storage to places on larger disks"
-            )
+def check_room(directory: Path, nbytes: int) -> None:
+    """Raises StorageError unless the disk of a directory, which need not exist yet, has room for so many bytes."""
+    existing = next(above for above in (directory.absolute(), *directory.absolute().parents) if above.exists())
+    free = shutil.disk_usage(existing).free
+    if nbytes > free:
+        raise StorageError(
+            f"{existing}: {nbytes / 1e9:.2f} GB are needed, download and result together, but its disk has "
+            f"{free / 1e9:.2f} GB left; make room, or give a place on a larger disk with --storage"
+        )
 
 
 @contextlib.contextmanager
@@ -113,7 +188,7 @@ def _sentences(repository: str, revision: str | None) -> Iterator[None]:
             f"{repository}: there is no such repository, or it is private; check the name, or set HF_TOKEN to a token "
             "that may read it"
         ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+    except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # The first is the HTTP client's own.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StorageError(
             f"{repository}: the download stopped ({reason}); the same command goes on where it was"

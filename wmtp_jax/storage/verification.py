@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from converters.arrangement import FOLDERS
 from converters.checkpoint import open_checkpoint
 from converters.json_file import read_json
 from converters.output import MANIFEST, digest_of
@@ -190,11 +191,13 @@ def _compare(directory: Path, said: dict[str, Any], found: dict[str, Any]) -> No
 
 
 def _check_tokenizer(directory: Path, metadata: dict[str, Any], vocab_size: int) -> None:
-    tokenizer = load_tokenizer(directory, vocab_size=vocab_size, for_code=False)
-    said = metadata.get("tokenizer")
-    if said is None:
-        return
-    if (directory / said["path"]).resolve() != tokenizer.path.parent.resolve():
-        raise StorageError(f"{tokenizer.path}: {METADATA} places the tokenizer in {said['path']}; restore the link")
-    if said["sha256"] != tokenizer.digest:
-        raise StorageError(f"{tokenizer.path}: is another tokenizer than when the model was set up; restore it")
+    """The tokenizer, which may be stored with another model, is still the one that the model was set up with."""
+    if said := metadata.get("tokenizer"):
+        path = directory / said["path"] / "tokenizer.model"
+        if not path.is_file() or path.parent.resolve() != (directory / FOLDERS.tokenizer).resolve():
+            raise StorageError(
+                f"{directory}: {METADATA} places the tokenizer in {said['path']}; restore it and the link"
+            )
+        if hashlib.sha256(path.read_bytes()).hexdigest() != said["sha256"]:
+            raise StorageError(f"{path}: is another tokenizer than when the model was set up; restore it")
+    load_tokenizer(directory, vocab_size=vocab_size, for_code=False)
