@@ -19,7 +19,7 @@ import numpy as np
 import converters
 from wmtp_jax.data import Tokenizer, load_tokenizer
 from wmtp_jax.errors import UserError
-from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures
+from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures, require_room
 from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.execution import Verdict, check_programs
@@ -31,6 +31,9 @@ from wmtp_jax.evaluation.sandbox import SANDBOXES
 from wmtp_jax.evaluation.summary import summarize, table
 from wmtp_jax.model import ModelConfig, MTPTransformer
 from wmtp_jax.training.run_directory import write_text_atomically
+
+# An interpreter takes about 20 MB.
+_LEAST = {"n_samples": 1, "batch_size": 1, "workers": 1, "limit": 1, "memory_mb": 64}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,16 +61,16 @@ def run(arguments: argparse.Namespace) -> dict:
     result = {"benchmark": arguments.benchmark, "problems": [{"task_id": problem.task_id} for problem in problems]}
     if arguments.model:
         config, params, tokenizer = _load_model(arguments.model, arguments.dtype)
+        require_room(problems, tokenizer, config)
         settings, samples = _write_samples(arguments, output, problems, config, params, tokenizer)
         result |= score_solutions(MTPTransformer(config), params, tokenizer, problems)
     else:
         settings, samples = _read_samples(arguments, problems)
-    answers = [Answer(*(row[field.name] for field in dataclasses.fields(Answer))) for row in samples]
-    result |= {"settings": settings} | draft_measures(answers)
+    ks = _ks_of(arguments, settings["n_samples"])
+    result |= {"settings": settings} | draft_measures([Answer.from_row(row) for row in samples])
     if not arguments.generate_only:
         execution = {name: getattr(arguments, name) for name in ("sandbox", "timeout_s", "memory_mb")}
         verdicts = _judge(arguments, output, problems, {"samples": settings, **execution}, samples)
-        ks = arguments.k or [k for k in (1, 5, 10) if k <= settings["n_samples"]]
         result |= {"execution": execution} | summarize(verdicts, ks)
     output.mkdir(parents=True, exist_ok=True)
     write_text_atomically(output / "result.json", json.dumps(result, indent=2) + "\n")
@@ -116,6 +119,12 @@ def _write_samples(
 def _read_samples(arguments, problems: list[Problem]) -> tuple[dict, list[dict]]:
     """Samples made elsewhere, if they answer these problems."""
     settings, samples = read_rows(arguments.samples)
+    missing = {"benchmark", "problems", "model", "n_samples", "temperature"} - settings.keys()
+    if missing:
+        raise EvaluationError(
+            f"{arguments.samples}:1: the settings lack {min(missing)!r}; expected the first line of samples that an "
+            "evaluation wrote."
+        )
     if settings.get("benchmark") != arguments.benchmark:
         raise EvaluationError(
             f"{arguments.samples} holds samples of {settings.get('benchmark')!r}, not of {arguments.benchmark!r}; give "
@@ -194,16 +203,23 @@ def _validate(arguments: argparse.Namespace) -> None:
         raise EvaluationError("--generate_only writes samples, so it needs --model and not --samples.")
     if arguments.model and arguments.n_samples > 1 and arguments.temperature == 0:
         raise EvaluationError("with --temperature 0 all samples of a problem are the same; set one, or --n_samples 1.")
-    for name in ("n_samples", "workers", "memory_mb", "limit"):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            raise EvaluationError(f"--{name} is {getattr(arguments, name)}; expected at least 1.")
+    for name, least in _LEAST.items():
+        if getattr(arguments, name) is not None and getattr(arguments, name) < least:
+            raise EvaluationError(f"--{name} is {getattr(arguments, name)}; expected at least {least}.")
     if not arguments.timeout_s > 0:
         raise EvaluationError(f"--timeout_s is {arguments.timeout_s}; expected a positive number of seconds.")
-    if arguments.model and arguments.k and max(arguments.k) > arguments.n_samples:
+    if arguments.model:
+        _ks_of(arguments, arguments.n_samples)
+
+
+def _ks_of(arguments: argparse.Namespace, n_samples: int) -> list[int]:
+    """The k of pass@k: those that were asked for, else those of 1, 5 and 10 for which there are samples."""
+    if arguments.k and max(arguments.k) > n_samples:
         raise EvaluationError(
-            f"pass@{max(arguments.k)} needs as many samples per problem, not {arguments.n_samples}; set --n_samples, "
-            "or a smaller --k."
+            f"pass@{max(arguments.k)} needs as many samples per problem, not {n_samples}; set --n_samples, or a "
+            "smaller --k."
         )
+    return arguments.k or [k for k in (1, 5, 10) if k <= n_samples]
 
 
 def _permit(arguments: argparse.Namespace) -> None:

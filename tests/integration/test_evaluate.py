@@ -137,6 +137,9 @@ def refused(arguments, capsys):
         (["--benchmark", "microcode", "--k", "5"], "pass@5 needs as many samples"),
         (["--benchmark", "microcode", "--n_samples", "5"], "set one, or --n_samples 1"),
         (["--benchmark", "microcode", "--n_samples", "0"], "--n_samples is 0"),
+        (["--benchmark", "microcode", "--batch_size", "0"], "--batch_size is 0"),
+        (["--benchmark", "microcode", "--memory_mb", "1"], "--memory_mb is 1; expected at least 64"),
+        (["--benchmark", "microcode", "--output", "/dev/null/x"], "cannot be written (Not a directory)"),
         (["--benchmark", "microcode", "--timeout_s", "0"], "--timeout_s is 0"),
         (["--benchmark", "microcode", "--samples", "x"], "either --model"),
         (["--benchmark", "microcode", "--template", "raw", "--max_new_tokens", "0", "--limit", "1"], "max_new_tokens"),
@@ -170,7 +173,7 @@ def test_prompt_longer_than_the_context(model, tmp_path, capsys):
     }
     (tmp_path / "long.jsonl").write_text(json.dumps(row) + "\n")
     arguments = ["--model", model, "--benchmark", tmp_path / "long.jsonl", "--output", tmp_path / "out"]
-    assert "leaves no room in the model's context" in refused([*arguments, "--allow_code_execution"], capsys)
+    assert "long: the prompt has" in refused([*arguments, "--allow_code_execution"], capsys)
 
 
 @pytest.mark.slow
@@ -180,10 +183,18 @@ def test_samples_of_another_benchmark_or_of_other_problems(finished, tmp_path, c
     said = refused([*given, "--benchmark", "humaneval", "--allow_code_execution"], capsys)
     assert "holds samples of 'microcode', not of 'humaneval'" in said
     assert "answers other problems" in refused([*given, "--benchmark", "microcode", "--limit", "5"], capsys)
-    cut = tmp_path / "cut.jsonl"
-    cut.write_bytes(b"".join((finished / "samples.jsonl").read_bytes().splitlines(keepends=True)[:-3]))
-    arguments = ["--samples", cut, "--benchmark", "microcode", "--limit", "6", "--output", tmp_path]
-    assert "lacks 3 of 12 samples" in refused(arguments, capsys)
+    given = ["--samples", tmp_path / "edited.jsonl", "--benchmark", "microcode", "--limit", "6", "--output", tmp_path]
+    lines = (finished / "samples.jsonl").read_text().splitlines(keepends=True)
+    for edited, said in (
+        (lines[:-3], "lacks 3 of 12 samples"),
+        ([lines[0].replace("n_samples", "samples"), *lines[1:]], "edited.jsonl:1: the settings lack 'n_samples'"),
+        (['{"settings": 3}\n', *lines[1:]], 'edited.jsonl:1: expected {"settings": ..} in the first line'),
+        ([lines[0], lines[1].replace('"text"', '"words"'), *lines[2:]], "sample 0 of microcode/test/00000 is damaged"),
+    ):
+        (tmp_path / "edited.jsonl").write_text("".join(edited))
+        assert said in refused(given, capsys)
+    (tmp_path / "edited.jsonl").write_text("".join(lines))
+    assert "pass@3 needs as many samples per problem, not 2" in refused([*given, "--k", "3"], capsys)
 
 
 @pytest.mark.slow

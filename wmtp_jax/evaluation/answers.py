@@ -11,6 +11,7 @@ import numpy as np
 
 from wmtp_jax.data import Tokenizer, encode_prompt
 from wmtp_jax.decoding import Generation, generate
+from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.model import ModelConfig
 
@@ -46,6 +47,37 @@ class Answer:
     tokens: int
     forward_passes: int
     accepted: list[int]
+
+    @classmethod
+    def from_row(cls, row: dict) -> "Answer":
+        """The answer in a row of a sample file.
+
+        Raises:
+            EvaluationError: a field is missing or of another kind.
+        """
+        answer = cls(*(row.get(field.name) for field in dataclasses.fields(cls)))
+        readable = isinstance(answer.text, str) and isinstance(answer.accepted, list)
+        if not readable or not all(type(n) is int for n in (answer.tokens, answer.forward_passes, *answer.accepted)):
+            raise EvaluationError(
+                f"sample {row.get('sample')} of {row.get('task_id')} is damaged: expected the text and counts of "
+                f"{', '.join(field.name for field in dataclasses.fields(cls)[2:])}; write the samples again."
+            )
+        return answer
+
+
+def require_room(problems: Sequence[Problem], tokenizer: Tokenizer, config: ModelConfig) -> None:
+    """Checks that every prompt leaves room for an answer, before the first is written.
+
+    Raises:
+        EvaluationError: names the first problem whose prompt fills the model's context.
+    """
+    for problem in problems:
+        length = len(encode_prompt(problem.prompt, tokenizer))
+        if length >= config.max_seq_len:
+            raise EvaluationError(
+                f"{problem.task_id}: the prompt has {length} tokens, which leaves no room in the model's context of "
+                f"{config.max_seq_len}; take a model with a longer context, or ask without worked examples."
+            )
 
 
 def answer_problems(

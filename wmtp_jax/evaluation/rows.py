@@ -23,7 +23,7 @@ def read_rows(path: Path) -> tuple[dict, list[dict]]:
             row = json.loads(line)
         except ValueError as error:
             raise EvaluationError(f"{path}:{number}: not a JSON line ({error}); expected one row per line.") from error
-        if not isinstance(row, dict) or (number == 1) != ("settings" in row):
+        if not isinstance(row, dict) or (number == 1) != isinstance(row.get("settings"), dict):
             raise EvaluationError(
                 f'{path}:{number}: expected {{"settings": ..}} in the first line and one row in every other.'
             )
@@ -48,8 +48,11 @@ class RowFile:
     """
 
     def __init__(self, path: Path, settings: dict):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b")  # noqa: SIM115 (held open: closing it frees the lock)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(path, "a+b")  # noqa: SIM115 (held open: closing it frees the lock)
+        except OSError as error:
+            raise EvaluationError(f"{path} cannot be written ({error.strerror}); give another --output.") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -73,7 +73,8 @@ def _title(result: dict) -> str:
     settings, count = result["settings"], len(result["problems"])
     samples = f", {settings['n_samples']} samples each" if settings["n_samples"] > 1 else ""
     how = f"temperature {settings['temperature']:g}" if settings["temperature"] else "greedy"
-    return f"{settings['model']} on {result['benchmark']}: {count} problems{samples}, {how}"
+    noun = "problem" if count == 1 else "problems"
+    return f"{settings['model']} on {result['benchmark']}: {count} {noun}{samples}, {how}"
 
 
 def _execution(sandbox: str, timeout_s: float, memory_mb: int) -> str:
