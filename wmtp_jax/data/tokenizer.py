@@ -77,20 +77,21 @@ class Tokenizer:
             "expected a SentencePiece model without dummy prefix or with byte fallback, as Llama's."
         )
 
-    def lengths(self, texts: Sequence[str], *, continuation: bool = False) -> list[int]:
-        """Counts the tokens of many texts, by all cores.
+    def lengths(self, texts: Sequence[str], *, continuation: bool = False, threads: int = -1) -> list[int]:
+        """Counts the tokens of many texts.
 
         Args:
             texts: The texts.
             continuation: Whether they follow other text, as those of `encode_continuation`.
+            threads: How many encode at the same time; -1 is one per core.
 
         Returns:
             How many ids `encode` or `encode_continuation` makes of each.
         """
         if not (continuation and self._adds_space):
-            return [len(ids) for ids in self._model.encode(list(texts), num_threads=-1)]
+            return [len(ids) for ids in self._model.encode(list(texts), num_threads=threads)]
         sentinel, sentinel_ids = self._sentinels[0]
-        found = self._model.encode([sentinel + text for text in texts], num_threads=-1)
+        found = self._model.encode([sentinel + text for text in texts], num_threads=threads)
         n = len(sentinel_ids)
         return [
             len(ids) - n if ids[:n] == sentinel_ids else len(self.encode_continuation(text))

@@ -1,0 +1,171 @@
+"""Joins the shards of all units, in their order, and writes what lies beside them: index, token counts, statistics."""
+
+import collections
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wmtp_jax.data import TEMPLATES, Tokenizer
+from wmtp_jax.data.columns import map_columns, write_columns
+from wmtp_jax.data.index import index_metadata, index_path, open_index
+from wmtp_jax.data.lengths import RESPONSE, lengths_metadata, lengths_path, prompt_column
+from wmtp_jax.storage.datasets.picture import draw_statistics
+from wmtp_jax.storage.datasets.records import CHARACTERS
+from wmtp_jax.storage.datasets.statistics import split_statistics, write_statistics
+
+_COPIED_BYTES = 1 << 22
+_ENDINGS = {"records": "jsonl", "tests": "tests.jsonl"}
+_FOLDERS = {"records": "processed", "tests": "tests"}
+
+
+def assemble(
+    partial: Path, work: Path, units: Mapping[int, dict[str, Any]], splits: Sequence[str], tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """Writes processed/, tests/ and stats/; shards disappear as they are joined.
+
+    Args:
+        partial: Directory of the data set.
+        work: Directory of the shards.
+        units: What `process_unit` said of each, by number.
+        splits: Of the data set.
+        tokenizer: Whose tokens were counted.
+
+    Returns:
+        The part of the metadata that says what came out.
+    """
+    records, described, statistics = {}, {}, {}
+    for split in splits:
+        parts = [(number, unit[split]) for number, unit in sorted(units.items()) if split in unit]
+        rows = sum(part["records"]["rows"] for _, part in parts)
+        sums = {}
+        for kind, folder in _FOLDERS.items():
+            if count := sum(part[kind]["rows"] for _, part in parts):
+                file = partial / folder / f"{split}.jsonl"
+                sums[kind] = _join(file, work, parts, split, kind)
+                records[f"{folder}/{file.name}"] = count
+        if not rows:
+            continue
+        columns, problems, difficulties = _columns(work, parts, split)
+        path = partial / "processed" / f"{split}.jsonl"
+        index = ("length", "checksum", "problem", "difficulty", "is_correct", "clean")
+        names = list(difficulties)
+        write_columns(index_path(path), [_some(part, index) for part in columns], index_metadata(path, names))
+        lengths = (RESPONSE, *map(prompt_column, TEMPLATES))
+        about = lengths_metadata(tokenizer, TEMPLATES) | {"records": open_index(path).digest}
+        write_columns(lengths_path(path), [_some(part, lengths) for part in columns], about)
+        counts = collections.Counter()
+        for _, part in parts:
+            counts.update(part["counts"])
+        written = {"problems": len(problems), "programs": rows}
+        written |= {label: counts.pop(label, 0) for label in ("correct", "incorrect")}
+        counts.pop("problems", None)
+        written |= {"source_solutions": counts.pop("solutions", 0), "left_out": dict(sorted(counts.items()))}
+        described[split] = written | {
+            "jsonl_bytes": sums["records"]["bytes"],
+            "jsonl_sha256": sums["records"]["sha256"],
+        }
+        statistics[split] = written | split_statistics(
+            tokens=np.concatenate([part[prompt_column("raw")] + part[RESPONSE] for part in columns]),
+            characters=np.concatenate([part[CHARACTERS] for part in columns]),
+            labels=np.array([pair for _, part in parts for pair in part["labels"]], np.int64).reshape(-1, 2),
+            difficulties=sum((collections.Counter(part["difficulties"]) for _, part in parts), collections.Counter()),
+        )
+    (partial / "stats").mkdir(exist_ok=True)
+    write_statistics(partial / "stats" / "statistics.json", statistics)
+    draw_statistics(partial / "stats" / "statistics.png", statistics)
+    return {"records": records, "splits": described}
+
+
+def assembled_units(partial: Path, results: Mapping[int, dict[str, Any]]) -> set[tuple[str, int]]:
+    """(SPLIT.KIND, unit) of the shards that a killed run had joined; a part that is not whole is cut off."""
+    joined = set()
+    for kind, folder in _FOLDERS.items():
+        for path in (partial / folder).glob("*.jsonl"):
+            split, end = path.name.removesuffix(".jsonl"), 0
+            with open(path, "r+b") as file:
+                for number, result in sorted(results.items()):
+                    part = result.get(split, {}).get(kind)
+                    if part is None or not part["rows"]:
+                        continue
+                    if _digest(file, part["bytes"]) != part["sha256"]:
+                        break
+                    end += part["bytes"]
+                    joined.add((f"{split}.{kind}", number))
+                file.truncate(end)
+    return joined
+
+
+def shard_is_whole(work: Path, number: int, split: str, kind: str, said: Mapping[str, Any]) -> bool:
+    """Whether a shard has the bytes that were written."""
+    path = _shard(work, number, split, kind)
+    if not said["rows"]:
+        return True
+    if not path.exists() or path.stat().st_size != said["bytes"]:
+        return False
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == said["sha256"]
+
+
+def _join(path: Path, work: Path, parts: Sequence[tuple[int, dict[str, Any]]], split: str, kind: str) -> dict[str, Any]:
+    """Bytes and digest of the shards, one after the other."""
+    path.parent.mkdir(exist_ok=True)
+    state = hashlib.sha256()
+    with open(path, "a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        while block := file.read(_COPIED_BYTES):
+            state.update(block)
+        position = 0
+        for number, part in parts:
+            position += part[kind]["bytes"]
+            shard = _shard(work, number, split, kind)
+            if position > end and part[kind]["rows"]:
+                with open(shard, "rb") as source:
+                    while block := source.read(_COPIED_BYTES):
+                        file.write(block)
+                        state.update(block)
+                file.flush()
+                os.fsync(file.fileno())
+            shard.unlink(missing_ok=True)
+    return {"bytes": position, "sha256": state.hexdigest()}
+
+
+def _columns(
+    work: Path, parts: Sequence[tuple[int, dict[str, Any]]], split: str
+) -> tuple[list[dict[str, np.ndarray]], dict[str, int], dict[str, int]]:
+    """The columns of every shard, problems and difficulties numbered across all of them."""
+    problems: dict[str, int] = {}
+    difficulties: dict[str, int] = {}
+    found = []
+    for number, part in parts:
+        if not part["records"]["rows"]:
+            continue
+        columns, _ = map_columns(work / f"unit-{number:05}.{split}.columns")
+        for column, names, numbers in (
+            ("problem", part["problems"], problems),
+            ("difficulty", part["difficulty_names"], difficulties),
+        ):
+            number_of = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int32)
+            columns[column] = number_of[columns[column]]
+        found.append(columns)
+    return found, problems, difficulties
+
+
+def _some(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    return {name: columns[name] for name in names}
+
+
+def _shard(work: Path, number: int, split: str, kind: str) -> Path:
+    return work / f"unit-{number:05}.{split}.{_ENDINGS[kind]}"
+
+
+def _digest(file, size: int) -> str:
+    state = hashlib.sha256()
+    while size and (block := file.read(min(size, _COPIED_BYTES))):
+        state.update(block)
+        size -= len(block)
+    return state.hexdigest()

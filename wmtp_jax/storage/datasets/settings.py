@@ -1,0 +1,50 @@
+"""What a data set is set up with."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+from wmtp_jax.data import Tokenizer, load_tokenizer
+
+# Records of a small version, by split.
+SMALL = {"train": 100, "valid": 32, "test": 32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the bytes that come out, beside the source files. Goes to the workers.
+
+    Attributes:
+        tokenizer_path: The SentencePiece model whose tokens are counted.
+        tokenizer_digest: Its SHA-256.
+        max_tokens: Largest number of tokens of instruction, input and output together; 0 keeps all.
+        python_2: Whether solutions in Python 2 are taken too (CodeContests).
+        small: Whether only the first solution of each label of the first problems is taken, see `SMALL`.
+        deduplicate: Whether a solution that a problem has twice is taken once, and one labelled both ways not at all.
+        decontaminate: Whether training problems whose text occurs in a test benchmark are left out.
+        reexecute: Whether each solution is run, and kept only if its label comes out.
+        sandbox: For that: "bwrap" or "none".
+        timeout_s: Seconds per program.
+    """
+
+    tokenizer_path: Path
+    tokenizer_digest: str
+    max_tokens: int = 2048
+    python_2: bool = False
+    small: bool = False
+    deduplicate: bool = False
+    decontaminate: bool = False
+    reexecute: bool = False
+    sandbox: str = "bwrap"
+    timeout_s: float = 10.0
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, read once per process."""
+        return load_tokenizer(self.tokenizer_path)
+
+    def as_json(self) -> dict:
+        """The settings without the place of the tokenizer, which decides nothing."""
+        fields = dataclasses.asdict(self)
+        fields.pop("tokenizer_path")
+        return fields
