@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import fnmatch
 import json
 import os
 from pathlib import Path
@@ -124,10 +125,12 @@ def _source(arguments: argparse.Namespace) -> tuple[list[Path], str]:
 
     recipe = recipe_of(arguments.name)
     if arguments.download:
-        from wmtp_jax.storage.datasets.download import download
+        from wmtp_jax.storage.hub import download
 
-        directory, revision = download(recipe.REPOSITORY, recipe.PATTERNS, arguments.revision)
-        return [directory], f"https://huggingface.co/datasets/{recipe.REPOSITORY} at {revision}"
+        wanted = lambda names: [name for name in names if any(fnmatch.fnmatch(name, p) for p in recipe.PATTERNS)]
+        directory = arguments.storage / DATASETS / f".{arguments.name}.download"
+        commit = download(recipe.REPOSITORY, arguments.revision, wanted, directory, repo_type="dataset")
+        return [directory / commit], f"https://huggingface.co/datasets/{recipe.REPOSITORY} at {commit}"
     if arguments.source:
         return arguments.source, "local files"
     packaged = recipe.packaged_file() if arguments.name == "humaneval" else None
