@@ -1,10 +1,15 @@
-"""Times advantages and token weights against rlax under vmap and against a NumPy loop over time.
+"""Times advantages and token weights against rlax and a NumPy loop, and the weighted steps against the baseline step.
 
     python benchmarks/weighting.py --out weighting.json
 
-All implementations get the same batch (default 64 x 2,048 tokens, responses of random length) in the same run, take
-turns, and must agree. rlax has advantages only: its second line adds our token weights to its advantages. Aim: at
-least as fast as rlax.
+Functions: all implementations get the same batch (default 64 x 2,048 tokens, responses of random length) in the same
+run, take turns, and must agree. rlax has advantages only: its second line adds our token weights to its advantages.
+Aim: at least as fast as rlax.
+
+Steps: one model (dim 512, 6 layers of which 4 are heads, vocabulary 32,000), one batch (4 x 256, half of it right
+solutions), fp32, AdamW, accumulation 1; about 4 GB of memory. One train state goes through the baseline's, the
+verifiable and the Rho-1 step in turn, round after round, so that a change of the machine's speed hits all alike. Aims:
+the verifiable step takes at most 1.08 and the Rho-1 step (cached reference) at most 1.15 of the baseline step.
 """
 
 import argparse
@@ -12,6 +17,7 @@ import functools
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +26,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rlax
+from ml_collections import FrozenConfigDict
+from train_step import MODEL, SMALL
 
+from configs import baseline, rho1_weighted, verifiable
+from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, init_params
+from wmtp_jax.training.critic import Critic
+from wmtp_jax.training.objective import Objective
+from wmtp_jax.training.optimizer import make_optimizer
+from wmtp_jax.training.state import create_state
+from wmtp_jax.training.step import make_train_step
 from wmtp_jax.weighting import token_advantages, token_weights
 
 DISCOUNTS = {"gamma": 1.0, "lambda_": 0.95}
@@ -121,7 +136,75 @@ def measure_functions(rows: int, length: int, repeats: int) -> dict:
     }
 
 
-def print_table(measured: dict) -> None:
+def step_batch(vocab_size: int, rows: int, length: int) -> dict[str, jax.Array]:
+    """Full rows; a quarter of each is prompt, every other one is a wrong solution."""
+    rng = np.random.default_rng(0)
+    position = np.broadcast_to(np.arange(length), (rows, length))
+    return {
+        "tokens": jnp.asarray(rng.integers(0, vocab_size, (rows, length)), jnp.int32),
+        "segment_ids": jnp.ones((rows, length), jnp.int32),
+        "target_mask": jnp.asarray(position >= length // 4),
+        "is_correct": jnp.asarray(np.arange(rows) % 2 == 0, jnp.int8),
+        "reference_nll": jnp.asarray(rng.gamma(4.0, 2.5, (rows, length)), jnp.float32),
+    }
+
+
+def measure_steps(model_fields: dict, rows: int, length: int, rounds: int) -> dict[str, dict]:
+    """Seconds of each objective's step, and how often the baseline's time that is.
+
+    Args:
+        model_fields: of ModelConfig.
+        rows: of the batch.
+        length: positions per row.
+        rounds: timed steps of each kind.
+
+    Returns:
+        By objective: the median, its ratio to the baseline's median, the median of the rounds' own ratios, every time,
+        and the compiled step's temporary bytes.
+    """
+    model_config = ModelConfig(**model_fields)
+    model, N = MTPTransformer(model_config), model_config.n_future_tokens
+    batch = step_batch(model_config.vocab_size, rows, length)
+    configs = {"baseline": baseline, "verifiable": verifiable, "Rho-1": rho1_weighted}
+    configs = {name: FrozenConfigDict(module.get_config()) for name, module in configs.items()}
+    settings = configs["verifiable"].critic
+    critic = Critic(ValueHead(settings.width), settings.surprise, settings.trunk_gradient)
+    optimizer = make_optimizer(configs["verifiable"].optimizer, 1000)
+    value_optimizer = make_optimizer(settings.stage2_optimizer, 1000)
+    state = create_state(
+        init_params(model_config),
+        optimizer,
+        value_params=critic.init(jax.random.key(0), model),
+        value_optimizer=value_optimizer,
+    )
+    steps = {}
+    for name, config in configs.items():
+        objective = Objective(config, (1 / N,) * N, critic if name == "verifiable" else None)
+        step = make_train_step(model, objective, optimizer, value_optimizer)
+        steps[name] = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+    seconds = {name: [] for name in steps}
+    for i in range(rounds + 1):  # the first round warms up
+        for j in range(len(steps)):
+            name = list(steps)[(i + j) % len(steps)]
+            start = time.perf_counter()
+            state, _ = jax.block_until_ready(steps[name](state, batch))
+            if i:
+                seconds[name].append(time.perf_counter() - start)
+        print(f"round {i} of {rounds}", file=sys.stderr)
+    own = seconds["baseline"]
+    return {
+        name: {
+            "seconds_median": statistics.median(times),
+            "ratio_of_medians": statistics.median(times) / statistics.median(own),
+            "median_of_ratios": statistics.median(a / b for a, b in zip(times, own, strict=True)),
+            "seconds": times,
+            "temporary_bytes": steps[name].memory_analysis().temp_size_in_bytes,
+        }
+        for name, times in seconds.items()
+    }
+
+
+def print_functions(measured: dict) -> None:
     """One line per implementation: time, speed relative to ours, agreement."""
     print(f"{'':32}{'ms':>10}{'x ours':>10}{'max diff':>12}")
     for what, lines in measured.items():
@@ -132,18 +215,41 @@ def print_table(measured: dict) -> None:
             print(f"  {name:30}{line['milliseconds']:>10.2f}{ratio:>10.2f}{line['largest_difference']:>12.1e}")
 
 
+def print_steps(measured: dict) -> None:
+    """One line per objective: time of a step, ratio to the baseline, memory."""
+    print(f"{'step':32}{'s':>10}{'ratio':>10}{'by round':>12}{'temporaries':>14}")
+    for name, line in measured.items():
+        print(
+            f"  {name:30}{line['seconds_median']:>10.3f}{line['ratio_of_medians']:>10.3f}"
+            f"{line['median_of_ratios']:>12.3f}{line['temporary_bytes'] / 2**20:>10.0f} MiB"
+        )
+
+
 def main() -> None:
     """Measures, prints the table, writes the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--length", type=int, default=2048, help="tokens per row")
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=20, help="of each function")
+    parser.add_argument("--steps", type=int, default=7, help="timed steps of each objective")
+    parser.add_argument("--small", action="store_true", help="steps of a tiny model, to see that the script works")
     parser.add_argument("--out", type=Path, default=Path("weighting.json"))
     arguments = parser.parse_args()
-    measured = {"functions": measure_functions(arguments.rows, arguments.length, arguments.repeats)}
+    sizes = (SMALL, 2, 64) if arguments.small else (MODEL, 4, 256)
+    functions = measure_functions(arguments.rows, arguments.length, arguments.repeats)
     print(f"{arguments.rows} x {arguments.length} tokens on {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores")
-    print_table(measured["functions"])
-    report = {"rows": arguments.rows, "length": arguments.length, "jax": jax.__version__, **measured}
+    print_functions(functions)
+    steps = measure_steps(*sizes, rounds=arguments.steps)
+    print_steps(steps)
+    report = {
+        "rows": arguments.rows,
+        "length": arguments.length,
+        "model": sizes[0],
+        "batch": sizes[1:],
+        "jax": jax.__version__,
+        "functions": functions,
+        "steps": steps,
+    }
     unfinished = arguments.out.with_name(arguments.out.name + ".tmp")
     unfinished.write_text(json.dumps(report, indent=2) + "\n")
     os.replace(unfinished, arguments.out)
