@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.name == "microcode":
         return _microcode(arguments)
-    from wmtp_jax.storage.datasets import build
+    from wmtp_jax.storage.datasets.build import build
 
     max_tokens = _MAX_TOKENS.get(arguments.name, 0) if arguments.max_tokens is None else arguments.max_tokens
     if arguments.workers < 1 or max_tokens < 0 or not arguments.timeout > 0:
