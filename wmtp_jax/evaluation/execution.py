@@ -72,12 +72,12 @@ def check_programs(
     if workers < 1:
         raise ExecutionError(f"programs need at least one worker, not {workers}.")
     court = _court(sandbox)
-    lock = threading.Lock()
+    lock, spares = threading.Lock(), court.spares()
 
     def check(index: int) -> Verdict:
         program = programs[index]
         program = Program(program) if isinstance(program, str) else program
-        verdict = court.try_program(program, timeout_s, memory_bytes)
+        verdict = court.try_program(program, timeout_s, memory_bytes, spares)
         if on_verdict:
             with lock:
                 on_verdict(index, verdict)
@@ -88,6 +88,7 @@ def check_programs(
         return list(pool.map(check, range(len(programs))))
     finally:
         pool.shutdown(cancel_futures=True)
+        spares.close()
 
 
 @functools.cache
