@@ -14,6 +14,7 @@ class Measure(NamedTuple):
     better: Literal["lower", "higher", "none"]
 
 
+_LEAST_SHARE = 0.005  # a smaller relative change is shown, and not judged
 HEADER = ("measure", "before", "after", "change", "", "")
 
 
@@ -47,6 +48,8 @@ def table_cells(row: Measure) -> tuple[str, str, str, str, str, str]:
     share = f"{difference / abs(row.before):+.0%}" if row.before else ""
     if row.better == "none":
         return row.name, before, after, change, share, ""
+    if abs(difference) < _LEAST_SHARE * abs(row.before):
+        return row.name, before, after, change, share, "unchanged"
     verdict = "improved" if (difference < 0) == (row.better == "lower") else "worse"
     return row.name, before, after, change, share, verdict
 

@@ -46,9 +46,10 @@ def collapse_warnings(
             f"The critic is no better than chance at telling correct from incorrect solutions (AUC {shown}): "
             "its weights are noise. Train it longer, on more problems, or give it the surprise features."
         )
-    if auc is not None and untrained is not None and auc <= untrained:
+    if auc is not None and untrained is not None and untrained >= (auc if low is None else low):
+        interval = "" if low is None else f", interval from {low:.3f}"
         warnings.append(
-            f"The critic (AUC {auc:.3f}) does not beat the untrained score, the policy's largest surprise "
-            f"(AUC {untrained:.3f}): it has learned nothing that the policy did not know."
+            f"The critic (AUC {auc:.3f}{interval}) does not clearly beat the untrained score, the policy's largest "
+            f"surprise (AUC {untrained:.3f}): what it has learned beyond what the policy knew is not shown here."
         )
     return warnings

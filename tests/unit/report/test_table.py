@@ -36,6 +36,8 @@ def test_table_by_hand():
         (-1.0, -1.1, "higher", "worse"),
         (0.0, 0.1, "higher", "improved"),
         (1.00001, 1.00002, "lower", "unchanged"),  # a difference that the table does not show is none
+        (3.194, 3.189, "higher", "unchanged"),  # nor is one of less than half a percent
+        (0.954, 0.959, "higher", "improved"),
         (math.nan, 1.0, "lower", "not comparable"),
         (1.0, math.inf, "lower", "not comparable"),
     ],
