@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
     config.data.valid = "storage/datasets_v2/microcode/valid.jsonl.gz"
     config.data.template = "raw"  # raw, alpaca
     config.data.policy_samples = "correct"  # correct, all
+    config.data.reward = "outcome"  # of a solution: outcome (is_correct), reward_model (see training/reward_model.py)
+    config.data.reward_model = "storage/models_v2/starling-rm-7b"
     config.data.clean_only = False  # keep only records marked clean, where there are no labels
     config.data.buckets = (64, 96, 128)  # padded lengths; a record longer than the last is over-long
     config.data.over_length = "drop"  # drop, error

@@ -52,6 +52,12 @@ class Checkpoint:
         """Leaf shapes of the param tree."""
         return leaf_shapes(self.config)
 
+    @property
+    def files(self) -> list[Path]:
+        """Every file that the model is read from: config, weights and their index, value head."""
+        paths = {self.config_path, self.weights} | {tensor.path for tensor in self.tensors.values()}
+        return sorted(paths | ({self.value_head.path} if self.value_head else set()))
+
     def dtype(self, slot: Slot) -> np.dtype:
         """Element type in the file."""
         return self.tensors[self.places[slot].tensor].dtype

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 import converters
 from wmtp_jax.data import Sampling, make_batches
@@ -31,6 +32,7 @@ from wmtp_jax.training.optimizer import learning_rate, make_optimizer
 from wmtp_jax.training.peak import measured_matmul_peak, step_flops
 from wmtp_jax.training.progress import Progress
 from wmtp_jax.training.reference import reference_scores
+from wmtp_jax.training.reward_model import agreement, reward_outcomes, reward_scores, solutions_of, with_outcomes
 from wmtp_jax.training.run_directory import RunDirectory, write_text_atomically
 from wmtp_jax.training.stage1 import critic_settings, train_critic
 from wmtp_jax.training.state import create_state
@@ -90,6 +92,8 @@ def train(
     )
     if config.objective == "rho1":
         add_reference_scores(config, assets, workdir)
+    if config.data.reward == "reward_model":
+        replace_outcomes(config, assets, workdir)
     validation = Validation(config, model, objective, assets)
 
     def validated(name: str, step: int, params: dict, value_params: dict | None) -> dict[str, float]:
@@ -166,6 +170,27 @@ def add_reference_scores(config: ml_collections.ConfigDict, assets: Assets, work
         say=print,
     )
     assets.train = dataclasses.replace(assets.train, token_scores={"reference_nll": scores})
+
+
+def replace_outcomes(config: ml_collections.ConfigDict, assets: Assets, workdir: Path) -> None:
+    """A reward model's verdicts in the place of is_correct, in the training and in the validation data."""
+    scores = {}
+    for examples, data in ((assets.train, resolve(config.data.train)), (assets.labelled, resolve(config.data.valid))):
+        scores[data] = reward_scores(
+            solutions_of(examples, data, assets.tokenizer, config.data.template),
+            resolve(config.data.reward_model),
+            name=f"{data.parent.name}-{data.name.partition('.')[0]}-{Path(config.data.reward_model).name}",
+            cache_directory=workdir / "reward_cache",
+            batch_size=config.evaluation.batch_size,
+            dtype=config.model.dtype,
+            attention=config.model.attention,
+            say=print,
+        )
+        print(f"rewards of {data.name}: {agreement(scores[data], examples.is_correct)}")
+    of_train, of_valid = scores.values()
+    median = float(np.median(of_train))
+    assets.train = with_outcomes(assets.train, reward_outcomes(of_train, median))
+    assets.labelled = with_outcomes(assets.labelled, reward_outcomes(of_valid, median))
 
 
 def train_policy(

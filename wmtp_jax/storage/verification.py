@@ -195,9 +195,7 @@ def _check_tokenizer(directory: Path, metadata: dict[str, Any], vocab_size: int)
     if said := metadata.get("tokenizer"):
         path = directory / said["path"] / "tokenizer.model"
         if not path.is_file() or path.parent.resolve() != (directory / FOLDERS.tokenizer).resolve():
-            raise StorageError(
-                f"{directory}: {METADATA} places the tokenizer in {said['path']}; restore it and the link"
-            )
+            raise StorageError(f"{directory}: {METADATA} places the tokenizer in {said['path']}; restore it")
         if hashlib.sha256(path.read_bytes()).hexdigest() != said["sha256"]:
             raise StorageError(f"{path}: is another tokenizer than when the model was set up; restore it")
     load_tokenizer(directory, vocab_size=vocab_size, for_code=False)

@@ -65,8 +65,9 @@ def load_assets(config: ml_collections.ConfigDict) -> Assets:
     if config.objective == "verifiable":
         train = _examples(config, config.data.train, tokenizer, "all")
         labelled = _examples(config, config.data.valid, tokenizer, "all")
-        require_labels(train, config.data.train)
-        require_labels(labelled, config.data.valid)
+        if config.data.reward == "outcome":
+            require_labels(train, config.data.train)
+            require_labels(labelled, config.data.valid)
     else:
         train = _examples(config, config.data.train, tokenizer, imitated)
     return Assets(

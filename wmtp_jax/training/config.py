@@ -102,6 +102,8 @@ _RULES = {
     "data.valid": _given,
     "data.template": _one_of(tuple(TEMPLATES)),
     "data.policy_samples": _one_of(("correct", "all")),
+    "data.reward": _one_of(("outcome", "reward_model")),
+    "data.reward_model": _given,
     "data.over_length": _one_of(("drop", "error")),
     "data.buckets": (
         lambda v: v and all(_is_int(x) and x > 1 for x in v) and list(v) == sorted(set(v)),
@@ -195,6 +197,11 @@ def validate(config: ConfigDict) -> None:
     if config.objective == "verifiable" and config.data.pack:
         raise ConfigError(
             "config.data.pack is on, but a critic needs one solution per row; set --config.data.pack=False"
+        )
+    if config.data.reward == "reward_model" and config.objective != "verifiable":
+        raise ConfigError(
+            f"config.data.reward is 'reward_model', but the objective {config.objective!r} reads no reward; take "
+            "configs/verifiable.py, or set --config.data.reward=outcome"
         )
     if config.weighting.statistics == "ema" and config.weighting.normalization != "zscore":
         raise ConfigError(

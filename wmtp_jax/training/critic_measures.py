@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.training.objective import Objective
+from wmtp_jax.training.loop import device_batch
+from wmtp_jax.training.objective import Objective, outcomes
 from wmtp_jax.training.step import Batch, forward
 from wmtp_jax.weighting import area_under_curve, before_last_token, untrained_score, value_targets
 
@@ -42,21 +43,21 @@ def measure_critic(
     def score(params, value_params, batch):
         _, _, scores = forward(model, objective, params, value_params, None, batch, chunk_length)
         logits_BxS, mask_BxS = scores["value_logits"], batch["target_mask"]
-        values_BxS, correct_B = jax.nn.sigmoid(logits_BxS), batch["is_correct"] > 0
+        values_BxS, outcomes_B = jax.nn.sigmoid(logits_BxS), outcomes(batch)
         targets_BxS, states_BxS = value_targets(
-            values_BxS, correct_B, mask_BxS, returns="monte_carlo", gamma=objective.config.critic.gamma
+            values_BxS, outcomes_B, mask_BxS, returns="monte_carlo", gamma=objective.config.critic.gamma
         )
         over_states = lambda x: jnp.sum(jnp.where(states_BxS, x, 0.0))
         residuals_BxS = targets_BxS - values_BxS
         moments = [over_states(x) for x in (1.0, targets_BxS, targets_BxS**2, residuals_BxS, residuals_BxS**2)]
         untrained_B = (
-            untrained_score(scores["features"], mask_BxS) if "features" in scores else jnp.zeros(len(correct_B))
+            untrained_score(scores["features"], mask_BxS) if "features" in scores else jnp.zeros(len(outcomes_B))
         )
         return before_last_token(logits_BxS, mask_BxS), untrained_B, jnp.stack(moments)
 
     values, untrained, correct, moments = [], [], [], np.zeros(5)
     for batch in batches:
-        of_batch = {name: batch[name] for name in ("tokens", "segment_ids", "target_mask", "is_correct")}
+        of_batch = device_batch(batch)
         value_B, untrained_B, moments_5 = score(params, value_params, of_batch)
         real = batch["target_mask"].any(1)
         values.append(np.asarray(value_B)[real])

@@ -14,7 +14,7 @@ from wmtp_jax.training.state import TrainState
 from wmtp_jax.training.step import Batch, Step
 from wmtp_jax.training.tracking import Tracker
 
-_READ = ("tokens", "segment_ids", "target_mask", "is_correct", "reference_nll")
+_READ = ("tokens", "segment_ids", "target_mask", "is_correct", "reference_nll", "reward")
 
 
 def fit(

@@ -33,6 +33,13 @@ OBJECTIVES = ("baseline", "verifiable", "rho1")
 CONTROLS = ("none", "uniform", "shuffled", "random", "solution_mean")
 
 
+def outcomes(batch: dict) -> jax.Array:
+    """R of each row's solution, fp32 [B]: the label, or the probability that a reward model gives in its place."""
+    if "reward" in batch:
+        return batch["reward"].sum(axis=1)
+    return (batch["is_correct"] > 0).astype(jnp.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The rules of one run; every function takes the whole global batch.
@@ -71,7 +78,8 @@ class Objective:
         """Weights of the global batch, as coefficients of each head's nll.
 
         Args:
-            batch: `tokens`, `segment_ids`, `target_mask` [B, S], `is_correct` [B], for Rho-1 `reference_nll` [B, S].
+            batch: `tokens`, `segment_ids`, `target_mask` [B, S], `is_correct` [B], for Rho-1 `reference_nll` [B, S],
+                with a reward model `reward` [B, S], R at the last response token.
             scores: `value_logits` [B, S] and `features` [B, S, 3], where the objective needs them.
             statistics: running moments of the advantages, read before they are updated.
             key: for the controls that draw.
@@ -110,13 +118,13 @@ class Objective:
         correct_B = batch["is_correct"] > 0
         targets_BxS, states_BxS = value_targets(
             values_BxS,
-            correct_B,
+            outcomes(batch),
             batch["target_mask"],
             returns=settings.returns,
             gamma=settings.gamma,
             lambda_=self.lambda_(batch),
         )
-        deltas_BxS = td_errors(values_BxS, correct_B, batch["target_mask"], gamma=settings.gamma)
+        deltas_BxS = td_errors(values_BxS, outcomes(batch), batch["target_mask"], gamma=settings.gamma)
         metrics = td_error_metrics(deltas_BxS, batch["target_mask"])
         metrics["value_explained_variance"] = explained_variance(values_BxS, targets_BxS, states_BxS)
         plan = {
@@ -168,7 +176,7 @@ class Objective:
             )
         advantages_BxS = token_advantages(
             jax.nn.sigmoid(scores["value_logits"]),
-            batch["is_correct"] > 0,
+            outcomes(batch),
             batch["target_mask"],
             gamma=self.config.critic.gamma,
             lambda_=self.lambda_(batch),

@@ -17,7 +17,7 @@ from wmtp_jax.losses import head_targets, token_scores
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.progress import Progress
-from wmtp_jax.training.score_cache import read_scores, write_scores
+from wmtp_jax.training.score_cache import files_digest, read_scores, write_scores
 
 
 def load_reference(
@@ -91,7 +91,7 @@ def reference_scores(
     max_length = int(examples.lengths.max(initial=0))
     checkpoint = _open_fitting(directory, tokenizer, max_length)
     key = {
-        "the config or weights of the reference": _model_digest(checkpoint),
+        "the config or weights of the reference": files_digest(checkpoint.files),
         "the token ids, masks or labels of the data": examples.digest,
         "the tokenizer": tokenizer.digest,
         "the dtype": dtype,
@@ -129,16 +129,6 @@ def _open_fitting(directory: str | Path, tokenizer: Tokenizer, max_length: int) 
             f"{config.max_seq_len}; lower config.data.buckets or take a reference with a longer context"
         )
     return checkpoint
-
-
-def _model_digest(checkpoint: Checkpoint) -> str:
-    """SHA-256 of the config file and of every weight file."""
-    files = {checkpoint.config_path, checkpoint.weights} | {tensor.path for tensor in checkpoint.tensors.values()}
-    state = hashlib.sha256()
-    for file in sorted(files):
-        with open(file, "rb") as opened:
-            state.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-    return state.hexdigest()
 
 
 def _score(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,15 @@ def write_scores(path: Path, key: Mapping[str, str], scores: np.ndarray) -> None
         raise TrainingError(
             f"{path} cannot be written ({error.strerror}); make room there, or give a --workdir that can be written"
         ) from error
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 of the names and contents of some files: what scores depend on of the model that gave them."""
+    state = hashlib.sha256()
+    for path in sorted(paths):
+        with open(path, "rb") as file:
+            state.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return state.hexdigest()
 
 
 def _digest(key: dict[str, str], scores: np.ndarray) -> str:

@@ -1,0 +1,228 @@
+"""What a reward model says about whole solutions: scored once, read from disk afterwards, and turned into outcomes.
+
+A reward model gives a solution a score s without a scale of its own: trained on comparisons, it says that one solution
+is preferred to another with probability sigmoid(s - s') (Bradley and Terry 1952; Ouyang et al. 2022, arXiv 2203.02155,
+section 3.5). The critic needs a probability: its value is one, its loss is a cross-entropy, and advantages are
+differences from it. So the outcome R is the probability that the solution is preferred to the median one of the
+training data, R = sigmoid(s - median); it takes the place of is_correct as the reward of the last token, and the label
+"correct" becomes R > 1/2.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import converters
+from converters.checkpoint import open_checkpoint
+from wmtp_jax.data import Examples, Tokenizer, encode_record, load_tokenizer, read_records
+from wmtp_jax.data.examples import UNKNOWN
+from wmtp_jax.model import MTPTransformer
+from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.training.progress import Progress
+from wmtp_jax.training.score_cache import files_digest, read_scores, write_scores
+from wmtp_jax.weighting import area_under_curve
+
+_PAD_ID = 0
+_MAX_LENGTH = 2048
+_SHORTEST_BUCKET = 64
+
+Solution = tuple[str, str]
+
+
+def reward_scores(
+    solutions: Sequence[Solution],
+    directory: str | Path,
+    *,
+    name: str,
+    cache_directory: str | Path,
+    batch_size: int,
+    dtype: str,
+    attention: str = "dense",
+    say: Callable[[str], None],
+) -> np.ndarray:
+    """Scores of whole solutions, computed once per reward model and data.
+
+    Args:
+        solutions: (instruction, output) pairs.
+        directory: of a reward model, as published or under storage/models_v2, with its tokenizer.
+        name: of the data, such as "train".
+        cache_directory: where the scores are kept.
+        batch_size: solutions per batch.
+        dtype: of parameters and computation: "float32" or "bfloat16".
+        attention: "dense" or "blocked".
+        say: prints a line.
+
+    Returns:
+        fp32 [n], aligned with `solutions`.
+
+    Raises:
+        TrainingError: scores that are not finite, or cached ones of another model or other data.
+        ConverterError: the directory holds no reward model.
+        DataError: it has no tokenizer, or one of another vocabulary.
+    """
+    directory = Path(directory)
+    path = Path(cache_directory) / f"reward-{name}.safetensors"
+    checkpoint = open_checkpoint(directory)
+    tokenizer = load_tokenizer(directory, vocab_size=checkpoint.config.vocab_size)
+    key = {
+        "the config or weights of the reward model": files_digest(checkpoint.files),
+        "the texts": _digest(solutions),
+        "the tokenizer": tokenizer.digest,
+        "the dtype": dtype,
+    }
+    if path.exists():
+        say(f"rewards of the {name} data: read from {path}")
+        return read_scores(path, key)
+    say(f"rewards of the {name} data: scoring {len(solutions):,} solutions once with {directory}")
+    config, params, kernel_Dx1 = converters.load_reward_model(directory, dtype=dtype)
+    model = MTPTransformer(config, dtype=jnp.dtype(dtype), attention=attention)
+    max_length = min(_MAX_LENGTH, config.max_seq_len)
+    tokens = [chat_tokens(*solution, tokenizer, max_length) for solution in solutions]
+    scores = np.zeros(len(tokens), np.float32)
+    with Progress(-(-len(tokens) // batch_size)) as progress:
+        for step, (rows, tokens_BxS) in enumerate(_batches(tokens, batch_size, max_length), start=1):
+            scores[rows] = np.asarray(last_scores(model, params, kernel_Dx1, tokens_BxS))[: len(rows)]
+            progress.update(step, [float(scores[rows].mean())], tokens=tokens_BxS.size)
+    if not np.isfinite(scores).all():
+        worst = int(np.argmin(np.isfinite(scores)))
+        raise TrainingError(f"{directory} gives solution {worst} the score {scores[worst]}; score in float32 instead")
+    write_scores(path, key, scores)
+    return scores
+
+
+def chat_tokens(instruction: str, output: str, tokenizer: Tokenizer, max_length: int) -> list[int]:
+    """The tokens that a reward model reads, in the template of its model card.
+
+    The card scores the text `<s>[INST] instruction </s> [/INST] output</s>`, before which its tokenizer puts one more
+    BOS; a longer text loses its beginning, but for that BOS.
+
+    Args:
+        instruction: the task.
+        output: the solution.
+        tokenizer: of the reward model.
+        max_length: largest number of tokens.
+
+    Source: model card of berkeley-nest/Starling-RM-7B-alpha.
+    """
+    asked = tokenizer.encode_continuation(f"[INST] {instruction} ")
+    answered = tokenizer.encode_continuation(f" [/INST] {output}")
+    text = [tokenizer.bos_id, *asked, tokenizer.eos_id, *answered, tokenizer.eos_id]
+    return [tokenizer.bos_id, *text[-(max_length - 1) :]]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def last_scores(model: MTPTransformer, params: dict, kernel_Dx1: jax.Array, tokens_BxS: jax.Array) -> jax.Array:
+    """The value head's output at the token before the first padding (id 0), or at the last one.
+
+    Args:
+        model: the backbone, with one head.
+        params: its parameters.
+        kernel_Dx1: of the value head.
+        tokens_BxS: int32, padded at the end.
+
+    Returns:
+        fp32 [B].
+    """
+    tokens_BxS = jnp.asarray(tokens_BxS)
+    padding_BxS = tokens_BxS == _PAD_ID
+    length_B = jnp.where(padding_BxS.any(1), jnp.argmax(padding_BxS, axis=1), tokens_BxS.shape[1])
+    variables = {"params": params}
+    trunk_BxSxD = model.apply(variables, tokens_BxS, method="trunk_states")
+    states_BxSxD = model.apply(variables, trunk_BxSxD, method="head_states")[0]
+    last_BxD = jnp.take_along_axis(states_BxSxD, (length_B - 1)[:, None, None], axis=1)[:, 0]
+    return (last_BxD.astype(jnp.float32) @ kernel_Dx1.astype(jnp.float32))[:, 0]
+
+
+def reward_outcomes(scores: np.ndarray, median: float) -> np.ndarray:
+    """Probabilities that solutions are preferred to one of the median score: sigmoid(score - median), fp32 [n]."""
+    return (0.5 + 0.5 * np.tanh((np.asarray(scores, np.float64) - median) / 2)).astype(np.float32)
+
+
+def agreement(scores: np.ndarray, is_correct: np.ndarray) -> str:
+    """How far scores agree with the outcomes that are known, in a sentence: what training on them can teach."""
+    known = is_correct != UNKNOWN
+    if len(np.unique(is_correct[known])) < 2:
+        return "no known outcomes to compare the scores with"
+    auc = area_under_curve(scores[known], is_correct[known])
+    return f"AUC of the scores against {known.sum():,} known outcomes {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
+
+
+def with_outcomes(examples: Examples, outcomes: np.ndarray) -> Examples:
+    """Examples whose outcomes come from a reward model.
+
+    Args:
+        examples: the data set.
+        outcomes: fp32 [n], R of each example, in [0, 1].
+
+    Returns:
+        The examples with `is_correct` = R > 1/2, and the token scores "reward": R at each example's last token, 0
+        elsewhere.
+    """
+    rewards = np.zeros(len(examples.tokens), np.float32)
+    rewards[examples.offsets[1:] - 1] = outcomes
+    return dataclasses.replace(
+        examples,
+        is_correct=(outcomes > 0.5).astype(np.int8),
+        token_scores={**examples.token_scores, "reward": rewards},
+    )
+
+
+def solutions_of(examples: Examples, path: str | Path, tokenizer: Tokenizer, template: str) -> list[Solution]:
+    """The texts of examples, read again from their file: a reward model has a template and a tokenizer of its own.
+
+    Args:
+        examples: made of some of the file's records, in their order.
+        path: the file.
+        tokenizer: that made the examples.
+        template: as well.
+
+    Raises:
+        TrainingError: the file does not hold them any more.
+    """
+    solutions: list[Solution] = []
+    for record in read_records(path):
+        i = len(solutions)
+        if i == len(examples):
+            break
+        if record.task_id != examples.task_ids[i]:
+            continue
+        tokens = examples.tokens[examples.offsets[i] : examples.offsets[i + 1]]
+        example = encode_record(record, tokenizer, template, len(tokens))
+        if example is not None and np.array_equal(example.tokens, tokens):
+            task = f"{record.instruction}\n{record.input}" if record.input else record.instruction
+            solutions.append((task, record.output))
+    if len(solutions) < len(examples):
+        missing = examples.task_ids[len(solutions)]
+        raise TrainingError(
+            f"{path} does not hold the example '{missing}' any more; start again with the file as it was"
+        )
+    return solutions
+
+
+def _batches(tokens: list[list[int]], batch_size: int, max_length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of like length, longest last: their numbers, and int32 [batch_size, power of two] padded with id 0."""
+    order = np.argsort([len(ids) for ids in tokens], kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        length = _SHORTEST_BUCKET
+        while length < len(tokens[rows[-1]]):
+            length *= 2
+        tokens_BxS = np.full((batch_size, min(length, max_length)), _PAD_ID, np.int32)
+        for b, row in enumerate(rows):
+            tokens_BxS[b, : len(tokens[row])] = tokens[row]
+        yield rows, tokens_BxS
+
+
+def _digest(solutions: Sequence[Solution]) -> str:
+    state = hashlib.sha256()
+    for solution in solutions:
+        for text in solution:
+            data = text.encode("utf-8")
+            state.update(len(data).to_bytes(8, "little") + data)
+    return state.hexdigest()
