@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,8 @@ from wmtp_jax.storage.datasets.task import Solution, Task
 CHARACTERS = "characters"
 _ENCODED_AT_ONCE = 256
 _MEMORY_BYTES = 1 << 30
+
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def recipe_of(name: str):
@@ -47,7 +48,7 @@ class Shard:
 
     def add_tests(self, row: dict[str, Any]) -> None:
         """Writes a row for the evaluator."""
-        self._tests.write([json.dumps(row, ensure_ascii=False).encode()])
+        self._tests.write([_json(row).encode()])
         self.tests += 1
 
     def add(self, task: Task, solutions: list[Solution], prompts: dict[str, int], responses: np.ndarray) -> None:
@@ -114,8 +115,7 @@ class _HashedFile:
         self._bytes += len(block)
 
     def close(self) -> dict[str, Any]:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        # Not forced to disk: whoever uses a shard later compares its digest first.
         self._file.close()
         if not self._rows:
             self._path.unlink()
@@ -186,8 +186,11 @@ def _chosen(
     counts["empty"] += len(solutions) - len(filled)
     solutions = _unique(filled, counts) if settings.deduplicate else filled
     record = Record(task.instruction, task.input, "", "", None, {})
-    texts = [task.instruction + task.input, *(render(record, name) for name in TEMPLATES)]
-    plain, *prompts = settings.tokenizer.lengths(texts, threads=1)
+    texts = {name: render(record, name) for name in TEMPLATES}
+    texts["plain"] = task.instruction + task.input
+    different = list(set(texts.values()))
+    length_of = dict(zip(different, settings.tokenizer.lengths(different, threads=1), strict=True))
+    plain = length_of[texts.pop("plain")]
     limit = settings.max_tokens or math.inf
     found: list[tuple[Solution, int]] = []
     for begin in range(0, len(solutions), _ENCODED_AT_ONCE):
@@ -203,7 +206,7 @@ def _chosen(
         counts["not_reproduced"] += len(found) - len(kept)
         found = [found[i] for i in kept]
     responses = np.array([n for _, n in found], np.int32)
-    prompt_tokens = dict(zip(TEMPLATES, (n + 1 for n in prompts), strict=True))
+    prompt_tokens = {name: length_of[text] + 1 for name, text in texts.items()}
     return [solution for solution, _ in found], prompt_tokens, responses
 
 
@@ -236,7 +239,3 @@ def _reproduced(task: Task, solutions: list[Solution], settings: Settings) -> li
         programs, timeout_s=settings.timeout_s, memory_bytes=_MEMORY_BYTES, workers=1, sandbox=settings.sandbox
     )
     return [i for i, (s, verdict) in enumerate(zip(solutions, verdicts, strict=True)) if verdict.passed == s.is_correct]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
