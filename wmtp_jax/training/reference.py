@@ -146,7 +146,7 @@ def _score(
             nll_BxS = np.asarray(_nll(model, params, batch["tokens"], batch["segment_ids"], chunk_length))
             # One example per row, in the order of the examples: what is not padding is the flat column.
             parts.append(nll_BxS[batch["segment_ids"] != 0])
-            progress.update(step, [float(parts[-1].mean())], tokens=nll_BxS.size)
+            progress.update(step, [float(nll_BxS[batch["target_mask"]].mean())], tokens=nll_BxS.size)
     return np.concatenate(parts)
 
 
