@@ -22,7 +22,7 @@ from wmtp_jax.errors import UserError
 from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures, require_room
 from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
 from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.execution import Verdict, check_programs
+from wmtp_jax.evaluation.execution import Verdict, check_programs, require_sandbox
 from wmtp_jax.evaluation.heads import score_solutions
 from wmtp_jax.evaluation.meter import Meter
 from wmtp_jax.evaluation.problems import Problem
@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> dict:
         : arguments.limit
     ]
     _permit(arguments)
+    if not arguments.generate_only:
+        require_sandbox(arguments.sandbox)
     output = arguments.output or _output(arguments)
     result = {"benchmark": arguments.benchmark, "problems": [{"task_id": problem.task_id} for problem in problems]}
     if arguments.model:

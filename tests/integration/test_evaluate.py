@@ -11,6 +11,7 @@ import time
 import pytest
 
 from wmtp_jax.evaluate import main
+from wmtp_jax.evaluation import execution
 from wmtp_jax.evaluation.sandbox import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
@@ -156,6 +157,17 @@ def test_model_without_tokenizer(model, tmp_path, capsys):
     said = refused(["--model", tmp_path, "--benchmark", "microcode", "--output", tmp_path / "out"], capsys)
     assert "no tokenizer.model in this directory" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_no_sandbox_is_found_out_before_anything_is_written(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.find_bwrap", lambda: None)
+    execution._court.cache_clear()
+    try:
+        said = refused(["--model", model, "--benchmark", "microcode", "--output", tmp_path / "out"], capsys)
+        assert "no bubblewrap was found, so programs cannot be run safely" in said
+        assert not (tmp_path / "out").exists()
+    finally:
+        execution._court.cache_clear()
 
 
 def test_no_model(tmp_path, capsys):

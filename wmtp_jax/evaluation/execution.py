@@ -16,7 +16,7 @@ from wmtp_jax.evaluation.court import Court, Program, Verdict
 from wmtp_jax.evaluation.errors import ExecutionError
 from wmtp_jax.evaluation.sandbox import probe
 
-__all__ = ["Program", "Verdict", "check_programs", "run_program"]
+__all__ = ["Program", "Verdict", "check_programs", "require_sandbox", "run_program"]
 
 
 def run_program(
@@ -89,6 +89,15 @@ def check_programs(
     finally:
         pool.shutdown(cancel_futures=True)
         spares.close()
+
+
+def require_sandbox(sandbox: str) -> None:
+    """Probes the sandbox, where that has not been done yet.
+
+    Raises:
+        ExecutionError: there is no sandbox on this machine, or it does not hold.
+    """
+    _court(sandbox)
 
 
 @functools.cache

@@ -49,7 +49,7 @@ def test_a_second_process_is_refused(tmp_path):
         (b"", "is empty"),
         (b"no\n", "not a JSON line"),
         (b"[]\n", "first line"),
-        (b'{"settings": {}}\n{"settings": {}}\n', ""),
+        (b'{"settings": {}}\n{"settings": {}}\n', "first line"),
     ],
 )
 def test_other_files_are_refused(content, said, tmp_path):
