@@ -3,5 +3,6 @@
 from wmtp_jax.report.page import write_report
 from wmtp_jax.report.plot import loss_plot
 from wmtp_jax.report.table import Measure, closing_table
+from wmtp_jax.report.values import solution_plot
 
-__all__ = ["Measure", "closing_table", "loss_plot", "write_report"]
+__all__ = ["Measure", "closing_table", "loss_plot", "solution_plot", "write_report"]
