@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 
 import converters
-from wmtp_jax.data import Sampling, make_batches
+from wmtp_jax.data import Examples, Sampling, make_batches
 from wmtp_jax.errors import UserError
 from wmtp_jax.model import MTPTransformer, ValueHead
 from wmtp_jax.report import closing_table, write_report
@@ -174,9 +174,10 @@ def add_reference_scores(config: ml_collections.ConfigDict, assets: Assets, work
 
 def replace_outcomes(config: ml_collections.ConfigDict, assets: Assets, workdir: Path) -> None:
     """A reward model's verdicts in the place of is_correct, in the training and in the validation data."""
-    scores = {}
-    for examples, data in ((assets.train, resolve(config.data.train)), (assets.labelled, resolve(config.data.valid))):
-        scores[data] = reward_scores(
+
+    def scores_of(examples: Examples, path: str) -> np.ndarray:
+        data = resolve(path)
+        scores = reward_scores(
             solutions_of(examples, data, assets.tokenizer, config.data.template),
             resolve(config.data.reward_model),
             name=f"{data.parent.name}-{data.name.partition('.')[0]}-{Path(config.data.reward_model).name}",
@@ -186,8 +187,10 @@ def replace_outcomes(config: ml_collections.ConfigDict, assets: Assets, workdir:
             attention=config.model.attention,
             say=print,
         )
-        print(f"rewards of {data.name}: {agreement(scores[data], examples.is_correct)}")
-    of_train, of_valid = scores.values()
+        print(f"rewards of {data.name}: {agreement(scores, examples.is_correct)}")
+        return scores
+
+    of_train, of_valid = scores_of(assets.train, config.data.train), scores_of(assets.labelled, config.data.valid)
     median = float(np.median(of_train))
     assets.train = with_outcomes(assets.train, reward_outcomes(of_train, median))
     assets.labelled = with_outcomes(assets.labelled, reward_outcomes(of_valid, median))

@@ -68,6 +68,8 @@ class Examples:
         counts: What was left out on the way.
         token_scores: Name -> float32 [sum of lengths]: further columns per token, which come out of batches as
             [B, S] arrays of that name. Computed from the data, hence no part of the digest.
+        rewards: float32 [n], what stands in for `is_correct` as the reward, in [0, 1]; None when nothing does. Comes
+            out of batches as `reward` [B]; no part of the digest either.
     """
 
     tokens: np.ndarray | StoredTokens
@@ -80,6 +82,7 @@ class Examples:
     difficulty_names: tuple[str, ...]
     counts: Counts
     token_scores: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    rewards: np.ndarray | None = None
 
     def __post_init__(self):
         """Refuses scores that belong to other tokens."""
@@ -101,7 +104,7 @@ class Examples:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the records' part of a batch: all but the token scores."""
+        """SHA-256 of the records' part of a batch: all but what was computed from it."""
         state = hashlib.sha256()
         for column in (self.tokens, self.offsets, self.prompt_lengths, self.is_correct, self.difficulty):
             state.update(f"{column.dtype.str}{column.shape}".encode())

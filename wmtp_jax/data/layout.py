@@ -19,7 +19,8 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
         tokens int32 [B, S] (0 where padded); segment_ids int32 [B, S] (0 = padding, 1, 2, .. = the row's documents);
         target_mask bool [B, S]; is_correct int8 [B] (1, 0, or -1: unknown, an empty row, or several documents);
         rows int32 [B] (the example's number, or -1: an empty row, or several documents); and for each of
-        `examples.token_scores` a float32 [B, S] of its name (0 where padded).
+        `examples.token_scores` a float32 [B, S] of its name (0 where padded); where examples have rewards, reward
+        float32 [B] (0 where rows is -1).
     """
     shape = (len(rows), row_length)
     columns = {"tokens": examples.tokens, **examples.token_scores}
@@ -40,8 +41,12 @@ def lay_out(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> 
         if len(documents) == 1:
             is_correct_B[b] = examples.is_correct[documents[0]]
             rows_B[b] = documents[0]
+    per_row = {}
+    if examples.rewards is not None:
+        per_row["reward"] = np.where(rows_B < 0, 0, examples.rewards[rows_B]).astype(np.float32)
     return {
         **per_token,
+        **per_row,
         "segment_ids": segment_ids_BxS,
         "target_mask": target_mask_BxS,
         "is_correct": is_correct_B,

@@ -8,6 +8,7 @@ import numpy as np
 from wmtp_jax.data.encoding import encode_record
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.index import Index
+from wmtp_jax.data.records import Record
 from wmtp_jax.data.tokenizer import Tokenizer
 
 
@@ -54,6 +55,10 @@ class StoredTokens:
                 f"{self._index.path}.lengths to have them counted again."
             )
         return encoded.tokens
+
+    def record(self, example: int) -> Record:
+        """The record of one example."""
+        return self._index.record(int(self._rows[example]))
 
     @property
     def digest(self) -> bytes:

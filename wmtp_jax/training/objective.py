@@ -36,7 +36,7 @@ CONTROLS = ("none", "uniform", "shuffled", "random", "solution_mean")
 def outcomes(batch: dict) -> jax.Array:
     """R of each row's solution, fp32 [B]: the label, or the probability that a reward model gives in its place."""
     if "reward" in batch:
-        return batch["reward"].sum(axis=1)
+        return batch["reward"]
     return (batch["is_correct"] > 0).astype(jnp.float32)
 
 
@@ -79,7 +79,7 @@ class Objective:
 
         Args:
             batch: `tokens`, `segment_ids`, `target_mask` [B, S], `is_correct` [B], for Rho-1 `reference_nll` [B, S],
-                with a reward model `reward` [B, S], R at the last response token.
+                with a reward model `reward` [B].
             scores: `value_logits` [B, S] and `features` [B, S, 3], where the objective needs them.
             statistics: running moments of the advantages, read before they are updated.
             key: for the controls that draw.

@@ -53,7 +53,7 @@ class Progress:
 
         Args:
             step: number of steps finished so far.
-            head_losses: loss of each head, nats per token.
+            head_losses: loss of each head, nats per token; none when nothing is trained.
             tokens: positions the step processed.
             flops: its matmul FLOPs (`step_flops`).
         """
@@ -101,7 +101,8 @@ class Progress:
         parts = [f"step {step:>{len(str(self._total))}}/{self._total}"]
         if self._terminal:
             parts.insert(0, _bar(step / self._total))
-        parts.append("loss " + " ".join(f"{loss:.3f}" for loss in head_losses))
+        if head_losses:
+            parts.append("loss " + " ".join(f"{loss:.3f}" for loss in head_losses))
         seconds, tokens, flops = (
             (sum(column) for column in zip(*self._measured, strict=True)) if self._measured else (0, 0, 0)
         )

@@ -20,8 +20,9 @@ import numpy as np
 
 import converters
 from converters.checkpoint import open_checkpoint
-from wmtp_jax.data import Examples, Tokenizer, encode_record, load_tokenizer, read_records
+from wmtp_jax.data import Examples, Record, Tokenizer, encode_record, load_tokenizer, read_records
 from wmtp_jax.data.examples import UNKNOWN
+from wmtp_jax.data.stored import StoredTokens
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.progress import Progress
@@ -31,6 +32,7 @@ from wmtp_jax.weighting import area_under_curve
 _PAD_ID = 0
 _MAX_LENGTH = 2048
 _SHORTEST_BUCKET = 64
+_SORTED_BATCHES = 64  # Batches whose rows are sorted by length together.
 
 Solution = tuple[str, str]
 
@@ -83,12 +85,12 @@ def reward_scores(
     config, params, kernel_Dx1 = converters.load_reward_model(directory, dtype=dtype)
     model = MTPTransformer(config, dtype=jnp.dtype(dtype), attention=attention)
     max_length = min(_MAX_LENGTH, config.max_seq_len)
-    tokens = [chat_tokens(*solution, tokenizer, max_length) for solution in solutions]
-    scores = np.zeros(len(tokens), np.float32)
-    with Progress(-(-len(tokens) // batch_size)) as progress:
-        for step, (rows, tokens_BxS) in enumerate(_batches(tokens, batch_size, max_length), start=1):
+    scores = np.zeros(len(solutions), np.float32)
+    with Progress(-(-len(solutions) // batch_size)) as progress:
+        batches = _batches(solutions, tokenizer, batch_size, max_length)
+        for step, (rows, tokens_BxS) in enumerate(batches, start=1):
             scores[rows] = np.asarray(last_scores(model, params, kernel_Dx1, tokens_BxS))[: len(rows)]
-            progress.update(step, [float(scores[rows].mean())], tokens=tokens_BxS.size)
+            progress.update(step, [], tokens=tokens_BxS.size)
     if not np.isfinite(scores).all():
         worst = int(np.argmin(np.isfinite(scores)))
         raise TrainingError(f"{directory} gives solution {worst} the score {scores[worst]}; score in float32 instead")
@@ -161,19 +163,12 @@ def with_outcomes(examples: Examples, outcomes: np.ndarray) -> Examples:
         outcomes: fp32 [n], R of each example, in [0, 1].
 
     Returns:
-        The examples with `is_correct` = R > 1/2, and the token scores "reward": R at each example's last token, 0
-        elsewhere.
+        The examples with R as their `rewards`, and `is_correct` = R > 1/2.
     """
-    rewards = np.zeros(len(examples.tokens), np.float32)
-    rewards[examples.offsets[1:] - 1] = outcomes
-    return dataclasses.replace(
-        examples,
-        is_correct=(outcomes > 0.5).astype(np.int8),
-        token_scores={**examples.token_scores, "reward": rewards},
-    )
+    return dataclasses.replace(examples, is_correct=(outcomes > 0.5).astype(np.int8), rewards=outcomes)
 
 
-def solutions_of(examples: Examples, path: str | Path, tokenizer: Tokenizer, template: str) -> list[Solution]:
+def solutions_of(examples: Examples, path: str | Path, tokenizer: Tokenizer, template: str) -> Sequence[Solution]:
     """The texts of examples, read again from their file: a reward model has a template and a tokenizer of its own.
 
     Args:
@@ -182,9 +177,14 @@ def solutions_of(examples: Examples, path: str | Path, tokenizer: Tokenizer, tem
         tokenizer: that made the examples.
         template: as well.
 
+    Returns:
+        (instruction, output) of each example; of examples that stay in their file, read when asked for.
+
     Raises:
         TrainingError: the file does not hold them any more.
     """
+    if isinstance(examples.tokens, StoredTokens):
+        return _StoredSolutions(examples.tokens, len(examples))
     solutions: list[Solution] = []
     for record in read_records(path):
         i = len(solutions)
@@ -195,28 +195,46 @@ def solutions_of(examples: Examples, path: str | Path, tokenizer: Tokenizer, tem
         tokens = examples.tokens[examples.offsets[i] : examples.offsets[i + 1]]
         example = encode_record(record, tokenizer, template, len(tokens))
         if example is not None and np.array_equal(example.tokens, tokens):
-            task = f"{record.instruction}\n{record.input}" if record.input else record.instruction
-            solutions.append((task, record.output))
+            solutions.append(_solution(record))
     if len(solutions) < len(examples):
         missing = examples.task_ids[len(solutions)]
-        raise TrainingError(
-            f"{path} does not hold the example '{missing}' any more; start again with the file as it was"
-        )
+        raise TrainingError(f"{path} does not hold the example '{missing}' any more; restore it, or start again")
     return solutions
 
 
-def _batches(tokens: list[list[int]], batch_size: int, max_length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of like length, longest last: their numbers, and int32 [batch_size, power of two] padded with id 0."""
-    order = np.argsort([len(ids) for ids in tokens], kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        length = _SHORTEST_BUCKET
-        while length < len(tokens[rows[-1]]):
-            length *= 2
-        tokens_BxS = np.full((batch_size, min(length, max_length)), _PAD_ID, np.int32)
-        for b, row in enumerate(rows):
-            tokens_BxS[b, : len(tokens[row])] = tokens[row]
-        yield rows, tokens_BxS
+class _StoredSolutions(Sequence[Solution]):
+    def __init__(self, tokens: StoredTokens, n: int):
+        self._tokens, self._n = tokens, n
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, example: int) -> Solution:
+        if not 0 <= example < self._n:
+            raise IndexError(example)
+        return _solution(self._tokens.record(example))
+
+
+def _solution(record: Record) -> Solution:
+    return (f"{record.instruction}\n{record.input}" if record.input else record.instruction), record.output
+
+
+def _batches(
+    solutions: Sequence[Solution], tokenizer: Tokenizer, batch_size: int, max_length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of like length: their numbers, and int32 [batch_size, power of two] padded with id 0; some at a time."""
+    for start in range(0, len(solutions), _SORTED_BATCHES * batch_size):
+        stop = min(start + _SORTED_BATCHES * batch_size, len(solutions))
+        tokens = [chat_tokens(*solutions[i], tokenizer, max_length) for i in range(start, stop)]
+        order = np.argsort([len(ids) for ids in tokens], kind="stable")
+        for rows in np.split(order, range(batch_size, len(order), batch_size)):
+            length = _SHORTEST_BUCKET
+            while length < len(tokens[rows[-1]]):
+                length *= 2
+            tokens_BxS = np.full((batch_size, min(length, max_length)), _PAD_ID, np.int32)
+            for b, row in enumerate(rows):
+                tokens_BxS[b, : len(tokens[row])] = tokens[row]
+            yield start + rows, tokens_BxS
 
 
 def _digest(solutions: Sequence[Solution]) -> str:
