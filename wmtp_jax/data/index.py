@@ -137,7 +137,7 @@ def open_index(path: str | Path) -> Index:
             columns, metadata = map_columns(candidate)
             if metadata.get("form") == _FORM and metadata.get("identity") == identity:
                 return _index(path, columns, metadata)
-    columns, metadata = _build(path)
+    columns, metadata = build_index(path)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_columns(cached, [columns], metadata)
@@ -244,7 +244,18 @@ class RowColumns:
         return {name: np.frombuffer(column, column.typecode) for name, column in self._columns.items()}
 
 
-def _build(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def build_index(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Reads a JSONL file once.
+
+    Args:
+        path: Of the file.
+
+    Returns:
+        The columns and the metadata of its index.
+
+    Raises:
+        DataError: The file is empty, or a line of it is no record.
+    """
     columns, row = RowColumns(), 0
     with open(path, "rb", buffering=0) as file:
         for block in _whole_lines(file):
