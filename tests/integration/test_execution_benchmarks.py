@@ -5,9 +5,11 @@ import os
 
 import pytest
 
+from wmtp_jax.data import read_records
 from wmtp_jax.evaluation import Program, check_programs
 from wmtp_jax.evaluation.benchmarks import load_problems
 from wmtp_jax.evaluation.sandbox import find_bwrap
+from wmtp_jax.storage.__main__ import main
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,10 +40,16 @@ def test_humaneval_in_one_source():
     assert all(passing(sources, 30.0))
 
 
-def test_mbpp(shared_data):
-    found = rows(shared_data / "benchmarks" / "mbpp.jsonl")
-    programs = [Program(row["code"], "\n".join([row["test_setup_code"], *row["test_list"]])) for row in found]
-    assert sum(passing(programs, 60.0)) == len(programs) == 974
+def test_mbpp_records_pass_their_own_tests(shared_data, root, tmp_path):
+    path, tokenizer = shared_data / "benchmarks" / "mbpp.jsonl", root / "storage" / "models_v2" / "micro-mtp"
+    assert main(["datasets", "mbpp", *map(str, ("--from", path, "--tokenizer", tokenizer, "--storage", tmp_path))]) == 0
+    records = [
+        record
+        for split in ("train", "valid", "test")
+        for record in read_records(tmp_path / "datasets_v2" / "mbpp" / "processed" / f"{split}.jsonl")
+    ]
+    programs = [Program(record.output, "\n".join(record.metadata["tests"])) for record in records]
+    assert sum(passing(programs, 60.0)) == len(programs) == 964
 
 
 def test_humanevalpack_bugs(shared_data):

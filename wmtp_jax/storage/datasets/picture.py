@@ -22,7 +22,7 @@ def draw_statistics(path: Path, statistics: Mapping[str, Mapping[str, Any]]) -> 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6.4), dpi=130, layout="constrained")
+    figure = Figure(figsize=(11, 6.4), dpi=100, layout="constrained")
     grid = figure.subplots(2, 3)
     for axes, (name, title, what) in zip(grid.flat, _PANELS, strict=False):
         for split, of_split in statistics.items():
@@ -31,7 +31,7 @@ def draw_statistics(path: Path, statistics: Mapping[str, Mapping[str, Any]]) -> 
             shares = [count / total for count in histogram["counts"]]
             axes.stairs(shares, histogram["edges"], color=_COLORS[split], lw=1.6)
             axes.axvline(of_split[name]["median"], color=_COLORS[split], lw=1, ls=":")
-        axes.set(xlabel=f"{title} (dotted: median)", ylabel=what, xlim=(0, None), ylim=(0, None))
+        axes.set(xlabel=title, ylabel=what, xlim=(0, None), ylim=(0, None))
     _draw_difficulties(grid.flat[4], statistics)
     _draw_counts(grid.flat[5], statistics)
     for axes in grid.flat[:5]:
@@ -55,6 +55,7 @@ def _draw_difficulties(axes, statistics) -> None:
 
 def _draw_counts(axes, statistics) -> None:
     axes.axis("off")
+    axes.set_title("dotted lines: medians", y=0.08, fontsize=9)
     cells = [
         [f"{of_split[name]:,}" for name in ("problems", "programs", "correct", "incorrect")]
         for of_split in statistics.values()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 _QUANTILES = {"min": 0, "p10": 0.1, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
-_BINS = 40
+_BINS, _FEW_BINS = 40, 16
 
 
 def split_statistics(
@@ -28,8 +28,8 @@ def split_statistics(
     return {
         "tokens": _distribution(tokens),
         "characters": _distribution(characters),
-        "correct_per_problem": _distribution(labels[:, 0]),
-        "incorrect_per_problem": _distribution(labels[:, 1]),
+        "correct_per_problem": _distribution(labels[:, 0], _FEW_BINS),
+        "incorrect_per_problem": _distribution(labels[:, 1], _FEW_BINS),
         "problems_with_both_labels": int(np.sum((labels > 0).all(axis=1))),
         "problems_of_difficulty": {name or "none": count for name, count in sorted(difficulties.items())},
     }
@@ -40,8 +40,8 @@ def write_statistics(path: Path, statistics: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(statistics, indent=2) + "\n", encoding="utf-8")
 
 
-def _distribution(values: np.ndarray) -> dict[str, Any]:
-    counts, edges = np.histogram(values, bins=_BINS, range=(0, max(int(values.max()), 1)))
+def _distribution(values: np.ndarray, bins: int = _BINS) -> dict[str, Any]:
+    counts, edges = np.histogram(values, bins=bins, range=(0, max(int(values.max()), 1)))
     return {
         "mean": round(float(values.mean()), 3),
         **{name: round(float(np.quantile(values, share)), 1) for name, share in _QUANTILES.items()},
