@@ -4,8 +4,14 @@ Stage 1 trains the critic, stage 2 the policy with the critic going on beside it
 
 micro (default): 8 minutes on 2 CPU cores with 300 steps; from storage/models_v2/micro-mtp on the embedded tasks.
     python -m wmtp_jax.train --config configs/verifiable.py
-7b: the Meta checkpoint on CodeContests.
+7b: Meta's 7B_1T_4 on CodeContests, as configs/baseline.py:7b (assets, published settings, cost).
+    python -m wmtp_jax.train --config configs/verifiable.py:7b --dry_run   # what is missing, and how to get it
     python -m wmtp_jax.train --config configs/verifiable.py:7b
+    Published (Yuan et al. 2025, VAPO, arXiv 2504.05118): a critic that is trained before the policy, on Monte Carlo
+    returns, and lambda = 1 - 1 / (0.05 * length) for the policy's advantages. The rest of the critic is ours.
+    The value head sits on the policy's trunk. A critic with 2.7B parameters of its own, Sheared-LLaMA:
+        --config.critic.model=storage/models_v2/ref-sheared-llama-2.7b
+    A reward model's verdicts instead of test outcomes (Starling-RM-7B): --config.data.reward=reward_model
 Controls: --config.weighting.control=shuffled (or uniform, random, solution_mean), --config.loss.heads=next_token,
     --config.data.policy_samples=all
 """
@@ -21,4 +27,6 @@ def get_config(preset: str = "micro") -> ConfigDict:
     config.run_name = f"verifiable-{preset}"
     config.objective = "verifiable"
     config.data.correct_ratio = 0.5
+    if preset == "7b":
+        config.critic.lambda_alpha = 0.05
     return config

@@ -19,7 +19,8 @@ from wmtp_jax.errors import UserError
 from wmtp_jax.model import MTPTransformer, ValueHead
 from wmtp_jax.report import closing_table, write_report
 from wmtp_jax.storage import resolve
-from wmtp_jax.training.assets import Assets, load_assets, n_parameters
+from wmtp_jax.storage.missing import missing_assets
+from wmtp_jax.training.assets import Assets, asset_paths, load_assets, n_parameters
 from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.config import CommandLine, parse
 from wmtp_jax.training.critic import Critic
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = parse(sys.argv[1:] if argv is None else argv)
         if command.dry_run:
-            print(command.config)
+            print(f"{command.config}\n{missing_assets(asset_paths(command.config))}")
             return 0
         return run(command)
     except UserError as error:

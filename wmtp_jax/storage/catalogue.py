@@ -2,6 +2,8 @@
 
 import dataclasses
 
+# Of storage/datasets_v2; what each needs is said by `python -m wmtp_jax.storage datasets`.
+KNOWN_DATASETS = ("codecontests", "mbpp", "humaneval", "microcode")
 META_MTP = "meta-llama-mtp"
 
 _MTP_LICENCE = (
@@ -21,6 +23,7 @@ class Model:
         folder: of the repository that holds it; "" for the repository itself.
         layout: in which it is published: "meta" or "hf".
         reward_model: whether it has a value head.
+        gated: whether the hub gives it only to accounts that accepted its licence.
         tokenizer_of: the model that has the same tokenizer, which is then stored once, there; "" for one of its own.
         parameters: number that is published; 0 where none is.
     """
@@ -32,13 +35,16 @@ class Model:
     folder: str = ""
     layout: str = "meta"
     reward_model: bool = False
+    gated: bool = False
     tokenizer_of: str = ""
     parameters: int = 0
 
 
 def _multi_token(name: str, tokens: str, heads: int, **fields) -> Model:
     what = f"Meta's 7B code model, {tokens} tokens, {heads} head{'s' * (heads > 1)}"
-    return Model(name, what, _MTP_LICENCE, "facebook/multi-token-prediction", f"7B_{tokens}_{heads}", **fields)
+    return Model(
+        name, what, _MTP_LICENCE, "facebook/multi-token-prediction", f"7B_{tokens}_{heads}", gated=True, **fields
+    )
 
 
 CATALOGUE = {

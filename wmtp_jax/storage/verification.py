@@ -15,13 +15,12 @@ from converters.json_file import read_json
 from converters.output import MANIFEST, digest_of
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
-from wmtp_jax.storage.catalogue import CATALOGUE
+from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.models import count_parameters, tensors_digest
 from wmtp_jax.storage.paths import DATASETS, MODELS
 from wmtp_jax.storage.seal import METADATA, SUMS, is_sealed, sealed_files
 
-KNOWN_DATASETS = ("codecontests", "humaneval", "mbpp", "microcode")
 _CHUNK = 2**20
 
 

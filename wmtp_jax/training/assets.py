@@ -81,6 +81,22 @@ def load_assets(config: ml_collections.ConfigDict) -> Assets:
     )
 
 
+def asset_paths(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """Field -> path of everything on disk that a run will read."""
+    read = {
+        "model.path": True,
+        "model.tokenizer": True,
+        "data.train": True,
+        "data.valid": True,
+        "data.reward_model": config.data.reward == "reward_model",
+        "critic.path": config.objective == "verifiable",
+        "critic.model": config.objective == "verifiable",
+        "rho1.reference": config.objective == "rho1",
+    }
+    paths = {field: config[field.partition(".")[0]][field.partition(".")[2]] for field, used in read.items() if used}
+    return {field: path for field, path in paths.items() if path}
+
+
 def n_parameters(params: dict) -> int:
     """Number of weights in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -52,7 +52,7 @@ def parse(argv: Sequence[str]) -> CommandLine:
     )
     flags.DEFINE_string("workdir", "runs", "Directory that holds the runs.", flag_values=values)
     flags.DEFINE_string("run_name", None, "Name of the run; the config says by default.", flag_values=values)
-    flags.DEFINE_bool("dry_run", False, "Print the resolved config and stop.", flag_values=values)
+    flags.DEFINE_bool("dry_run", False, "Print the config and what is missing for it; stop.", flag_values=values)
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values)
     _check_config_file(argv)
     try:
