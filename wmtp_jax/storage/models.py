@@ -10,6 +10,7 @@ from typing import Any
 from converters.arrangement import FOLDERS
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.convert import MAX_SHARD_BYTES, run_plan
+from converters.json_file import write_bytes
 from converters.output import MANIFEST, check_destination
 from converters.plan import Plan, fingerprint, make_plan, tokenizer_files
 from converters.progress import Progress
@@ -83,7 +84,7 @@ def set_up_model(
             link.symlink_to(metadata["tokenizer"]["path"], target_is_directory=True)
         else:
             link.mkdir(exist_ok=True)
-            (link / _TOKENIZER).write_bytes(own_tokenizer.read_bytes())
+            write_bytes(link / _TOKENIZER, own_tokenizer.read_bytes())
         metadata["digests"] = {"tensors": tensors_digest(json.loads((partial / MANIFEST).read_bytes())["tensors"])}
         seal(partial, metadata)
 
