@@ -127,7 +127,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     from wmtp_jax.storage.verification import verdict_table, verify_assets
 
     kinds = {"models": (MODELS,), "datasets": (DATASETS,), None: (MODELS, DATASETS)}[arguments.check]
-    verdicts = verify_assets(arguments.storage, kinds)
+    verdicts = verify_assets(arguments.storage, kinds, say=lambda asset: print(f"checking {asset}", file=sys.stderr))
     print(verdict_table(verdicts))
     return int(any(verdict.status == "failed" for verdict in verdicts))
 

@@ -38,12 +38,15 @@ class Verdict(NamedTuple):
     finding: str
 
 
-def verify_assets(storage: Path, kinds: Sequence[str] = (MODELS, DATASETS)) -> list[Verdict]:
+def verify_assets(
+    storage: Path, kinds: Sequence[str] = (MODELS, DATASETS), say: Callable[[str], None] = lambda _: None
+) -> list[Verdict]:
     """Checks every asset that is there, and names those that could be.
 
     Args:
         storage: the directory that holds models_v2 and datasets_v2.
         kinds: which of the two.
+        say: told the name of each asset before its bytes are read: that can take minutes.
 
     Returns:
         One verdict per asset, sorted by name within its kind.
@@ -53,7 +56,10 @@ def verify_assets(storage: Path, kinds: Sequence[str] = (MODELS, DATASETS)) -> l
     for kind in kinds:
         names, verify = known[kind]
         present = {path.name for path in (storage / kind).glob("*") if path.is_dir() and not path.name.startswith(".")}
-        verdicts += [_verdict(storage / kind / name, verify) for name in sorted(present | set(names))]
+        for name in sorted(present | set(names)):
+            if name in present:
+                say(f"{kind}/{name}")
+            verdicts.append(_verdict(storage / kind / name, verify))
     return verdicts
 
 
