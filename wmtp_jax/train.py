@@ -106,12 +106,11 @@ def train(
             write_text_atomically(path, json.dumps(measures, indent=2) + "\n")
         return json.loads(path.read_text(encoding="utf-8"))
 
+    if objective.critic and config.critic.path:
+        value_params = load_critic(resolve(config.critic.path), value_params, critic_settings(config))
     before = validated("before", 0, assets.params, value_params)
-    if objective.critic:
-        if config.critic.path:
-            value_params = load_critic(resolve(config.critic.path), value_params, critic_settings(config))
-        else:
-            value_params = train_critic(config, directory, model, objective, assets, value_params, tracker)
+    if objective.critic and not config.critic.path:
+        value_params = train_critic(config, directory, model, objective, assets, value_params, tracker)
         if value_params is None:
             return stopped()
 

@@ -1,0 +1,164 @@
+"""What a person can get wrong about weighted training: one sentence, exit code 2, and nothing trained."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import converters
+from wmtp_jax.model import ModelConfig, param_shapes
+from wmtp_jax.train import main
+from wmtp_jax.training.critic_files import save_critic
+from wmtp_jax.training.score_cache import write_scores
+
+CONFIG = """
+from configs import defaults
+
+def get_config():
+    config = defaults.get_config()
+    config.objective = "verifiable"
+    config.model.tokenizer = "storage/models_v2/micro-mtp/tokenizer.model"
+    config.data.buckets = (128,)
+    config.train.batch_size = 4
+    config.critic.batch_size = 4
+    config.critic.width = 3
+    config.evaluation.problems = 0
+    config.mlflow = False
+    return config
+"""
+
+TINY = ModelConfig(dim=16, n_layers=2, n_heads=2, vocab_size=1024, ffn_dim=24, max_seq_len=128)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, root) -> Path:
+    """A config, a tiny model, and the first 30 validation records as data.jsonl."""
+    place = tmp_path_factory.mktemp("wrong")
+    (place / "tiny.py").write_text(CONFIG)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), param_shapes(TINY))
+    converters.save_tree(place / "model", TINY, zeros)
+    with gzip.open(root / "storage/datasets_v2/microcode/valid.jsonl.gz", "rt", encoding="utf-8") as file:
+        (place / "data.jsonl").write_text("".join(next(file) for _ in range(30)), encoding="utf-8")
+    return place
+
+
+@pytest.fixture
+def refusal(place, tmp_path, capsys):
+    """Runs the trainer on changed records and with flags, and returns the one sentence that it answers with."""
+
+    def run(*flags: str, change=lambda number, record: record) -> str:
+        records = [json.loads(line) for line in (place / "data.jsonl").read_text(encoding="utf-8").splitlines()]
+        data = tmp_path / "data.jsonl"
+        data.write_text("".join(json.dumps(change(i, r)) + "\n" for i, r in enumerate(records)), encoding="utf-8")
+        paths = [f"--config.data.{split}={data}" for split in ("train", "valid")]
+        arguments = ["--config", str(place / "tiny.py"), "--workdir", str(tmp_path / "runs"), "--run_name=wrong"]
+        arguments.append(f"--config.model.path={place / 'model'}")
+        assert main([*arguments, *paths, *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert not list(tmp_path.glob("runs/wrong/*checkpoints/*"))
+        assert not (tmp_path / "runs/wrong/export").exists()
+        return error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("critic.gamma=1.01", "config.critic.gamma is 1.01; expected between 0 and 1"),
+        ("critic.gamma=nan", "config.critic.gamma is nan; expected between 0 and 1"),
+        ("critic.lambda_=-0.1", "config.critic.lambda_ is -0.1; expected between 0 and 1"),
+        ("critic.lambda_alpha=-1.0", "config.critic.lambda_alpha is -1.0"),
+        ("critic.returns=td", "config.critic.returns is 'td'; expected monte_carlo or lambda"),
+        ("critic.value_clip=0.0", "config.critic.value_clip is 0.0"),
+        ("critic.target_decay=1.0", "config.critic.target_decay is 1.0; expected at least 0 and below 1"),
+        ("critic.batch_size=5", "config.critic.pairs is on, but the batch size 5 is odd"),
+        ("critic.pairs=False", "config.critic.length_balanced balances pairs"),
+        ("weighting.temperature=0.0", "config.weighting.temperature is 0.0; expected a number above 0"),
+        ("weighting.temperature=nan", "config.weighting.temperature is nan"),
+        (
+            "weighting.clip=(1.0, 5.0)",
+            "config.weighting.clip is (1.0, 5.0); expected two bounds with 0 <= min < 1 < max",
+        ),
+        ("weighting.clip=(0.1, 1.0)", "config.weighting.clip is (0.1, 1.0)"),
+        ("weighting.clip=(-0.1, 5.0)", "config.weighting.clip is (-0.1, 5.0)"),
+        ("weighting.clip=(0.1,)", "config.weighting.clip is (0.1,)"),
+        ("weighting.entropy_floor=1.5", "config.weighting.entropy_floor is 1.5; expected between 0 and 1"),
+        ("weighting.normalization=rank", "config.weighting.normalization is 'rank'; expected zscore or minmax or none"),
+        ("weighting.ema_decay=1.0", "config.weighting.ema_decay is 1.0"),
+        ("weighting.control=reversed", "config.weighting.control is 'reversed'; expected none or uniform"),
+        ("rho1.mode=topk", "config.rho1.mode is 'topk'; expected weighted or top_k"),
+        ("rho1.keep_fraction=0.0", "config.rho1.keep_fraction is 0.0; expected above 0 and at most 1"),
+        ("data.policy_samples=incorrect", "config.data.policy_samples is 'incorrect'; expected correct or all"),
+        ("data.pack=True", "config.data.pack is on, but a critic needs one solution per row"),
+        ("loss.heads=first", "config.loss.heads is 'first'; expected all or next_token"),
+    ],
+)
+def test_settings_out_of_range(refusal, flag, message):
+    assert message in refusal(f"--config.{flag}")
+
+
+def test_running_statistics_without_a_z_score(refusal):
+    error = refusal("--config.weighting.statistics=ema", "--config.weighting.normalization=minmax")
+    assert "config.weighting.statistics is 'ema', which only --config.weighting.normalization=zscore uses" in error
+
+
+def test_unlabelled_records(refusal):
+    unlabel = lambda number, record: record | ({"is_correct": None} if number == 7 else {})
+    error = refusal(change=unlabel)
+    assert re.search(r"data\.jsonl: 1 of \d+ examples have no label \(is_correct null\), the first is '.*'", error)
+
+
+@pytest.mark.parametrize(("label", "missing"), [(True, "incorrect"), (False, "correct")])
+def test_only_one_class(refusal, label, missing):
+    error = refusal(change=lambda number, record: record | {"is_correct": label})
+    assert re.search(rf"data\.jsonl: none of the \d+ examples is labelled {missing}; expected both labels", error)
+
+
+def test_pairs_that_do_not_exist(refusal):
+    apart = lambda number, record: record | {"task_id": f"alone{number}_correct_0"}
+    assert "no problem has both a correct and an incorrect solution, so there are no pairs" in refusal(change=apart)
+
+
+def critic_for(path: Path, *, dim: int = 16, settings: dict | None = None, bias: float = 0.0) -> Path:
+    """Saves a critic for models of that width."""
+    layer = lambda inputs, width: {"kernel": np.ones((inputs, width)), "bias": np.full(width, bias)}
+    params = {"head": {"hidden": layer(dim + 9, 3), "value": layer(3, 1)}}
+    settings = {"width": 3, "surprise": True, "model": "", "gamma": 1.0} | (settings or {})
+    save_critic(path, jax.tree.map(np.float32, params), settings, {})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("critic", "message"),
+    [
+        ({"dim": 24}, r"head/hidden/kernel has shape \(33, 3\), this run needs \(25, 3\); it belongs to a model of"),
+        ({"settings": {"gamma": 0.9}}, r"was trained with gamma 0\.9, this run has 1\.0; train another critic"),
+        ({"bias": np.nan}, "head/hidden/bias holds NaN or infinity; train the critic again"),
+        (None, r"critic .*nowhere cannot be read"),
+    ],
+    ids=["another width", "another gamma", "NaN", "no critic"],
+)
+def test_a_critic_that_does_not_fit(refusal, tmp_path, critic, message):
+    path = tmp_path / "nowhere" if critic is None else critic_for(tmp_path / "critic", **critic)
+    assert re.search(message, refusal(f"--config.critic.path={path}"))
+
+
+def test_a_cache_of_another_model(refusal, tmp_path):
+    """The file is where this run would put it, but its key names other weights."""
+    cache = tmp_path / "runs" / "reference_cache" / f"reference-{tmp_path.name}-data-micro-ref.safetensors"
+    write_scores(cache, {"the config or weights of the reference": "another"}, np.zeros(3, np.float32))
+    error = refusal("--config.objective=rho1")
+    assert f"{cache} holds stale scores: the config or weights of the reference and " in error
+    assert "delete that file to have the scores computed anew" in error
+
+
+def test_a_reference_that_does_not_exist(refusal, tmp_path):
+    error = refusal("--config.objective=rho1", f"--config.rho1.reference={tmp_path / 'nowhere'}")
+    assert str(tmp_path / "nowhere") in error
