@@ -11,7 +11,7 @@ import numpy as np
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.layout import lay_out
-from wmtp_jax.data.packing import Rows, first_fit, one_per_row
+from wmtp_jax.data.packing import OnePerRow, Rows, first_fit
 from wmtp_jax.data.plan import ShuffledPlan, packing_order
 from wmtp_jax.data.sampling import Sampling, sampling_streams
 
@@ -32,7 +32,7 @@ class TrainingBatches(Iterator[Batch]):
     def __init__(
         self,
         examples: Examples,
-        rows: Rows,
+        rows: Rows | OnePerRow,
         plan: ShuffledPlan,
         *,
         batch_size: int,
@@ -181,12 +181,11 @@ def make_batches(
         buckets = buckets[-1:]
         rows = first_fit(examples.lengths, packing_order(len(examples), seed), buckets[0])
     else:
-        rows = one_per_row(len(examples))
-    row_ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(examples.lengths[rows.documents])])[rows.offsets]
+        rows = OnePerRow(len(examples))
     return TrainingBatches(
         examples,
         rows,
-        ShuffledPlan(np.diff(row_ends), batch_size=batch_size, buckets=buckets, seed=seed, streams=streams),
+        ShuffledPlan(rows.tokens(examples.lengths), batch_size=batch_size, buckets=buckets, seed=seed, streams=streams),
         batch_size=batch_size,
         process_index=process_index,
         process_count=process_count,

@@ -1,6 +1,7 @@
 """Columns of numbers in one file, mapped into memory: large data are opened in no time and read where they are used."""
 
 import json
+import mmap
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -52,31 +53,46 @@ def write_columns(path: Path, parts: Sequence[Columns], metadata: Mapping[str, A
         temporary.unlink(missing_ok=True)
 
 
-def map_columns(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+class MappedColumns(dict[str, np.ndarray]):
+    """Columns of a file, read from disk as they are used.
+
+    Attributes:
+        metadata: What was written with them.
+    """
+
+    def __init__(self, columns: Columns, metadata: dict[str, Any], mapped: mmap.mmap):
+        """Takes arrays over a mapped file."""
+        super().__init__(columns)
+        self.metadata = metadata
+        self._mapped = mapped
+
+    def release(self) -> None:
+        """Gives the memory of what was read back; it is read again when it is used again."""
+        self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def map_columns(path: Path) -> MappedColumns:
     """Opens a file of `write_columns`.
 
     Args:
         path: Of the file.
 
     Returns:
-        The columns, read-only and read from disk as they are used, and the metadata.
+        The columns, read-only.
 
     Raises:
         DataError: The file is not one of these, or cut short.
     """
     try:
         with open(path, "rb") as file:
-            size = struct.unpack("<Q", file.read(8))[0]
-            if size > os.fstat(file.fileno()).st_size:
-                raise ValueError("cut short")
-            header = json.loads(file.read(size))
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        size = struct.unpack_from("<Q", mapped)[0]
+        header = json.loads(mapped[8 : 8 + size])
         metadata = json.loads(header.pop("__metadata__")[_METADATA])
         columns = {
-            name: np.memmap(path, _DTYPES[entry["dtype"]], "r", 8 + size + entry["data_offsets"][0], entry["shape"])
-            if entry["shape"] != [0]
-            else np.zeros(0, _DTYPES[entry["dtype"]])
+            name: np.frombuffer(mapped, _DTYPES[entry["dtype"]], entry["shape"][0], 8 + size + entry["data_offsets"][0])
             for name, entry in header.items()
         }
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise DataError(f"{path}: not a file of columns, or a damaged one; delete it to have it made again.") from error
-    return columns, metadata
+    return MappedColumns(columns, metadata, mapped)

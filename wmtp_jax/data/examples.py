@@ -20,6 +20,7 @@ from wmtp_jax.data.tokenizer import Tokenizer
 POLICY_SAMPLES = ("correct", "all")
 OVER_LENGTH = ("drop", "error")
 UNKNOWN = -1
+_RENUMBERED_AT_ONCE = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,8 +240,8 @@ def _stored_examples(
     max_per_problem: int,
 ) -> Examples:
     index = open_index(path)
-    prompts, responses = token_lengths(index, tokenizer, template)
-    lengths = np.add(prompts, responses)
+    prompts, lengths = token_lengths(index, tokenizer, template)
+    lengths += prompts
     not_clean = np.zeros(len(index), bool)
     if clean_only:
         if len(unsaid := np.flatnonzero(index.clean == UNKNOWN)):
@@ -263,7 +264,7 @@ def _stored_examples(
     rank[order] = np.arange(len(order))
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(lengths[rows], out=offsets[1:])
-    return Examples(
+    examples = Examples(
         tokens=StoredTokens(index, rows, offsets, tokenizer, template),
         offsets=offsets,
         prompt_lengths=prompts[rows],
@@ -274,14 +275,20 @@ def _stored_examples(
         difficulty_names=tuple(index.difficulty_names[code] for code in order),
         counts=counts,
     )
+    index.release()
+    return examples
 
 
 def _renumbered(problems: np.ndarray) -> np.ndarray:
     """Numbers in the order of appearance, without gaps."""
-    first = np.full(problems.max() + 1, len(problems), np.int64)
-    first[problems[::-1]] = np.arange(len(problems))[::-1]
+    first = np.zeros(problems.max() + 1, np.int64)
+    # From the end on, so that the first occurrence is what remains.
+    for begin in range(len(problems) // _RENUMBERED_AT_ONCE * _RENUMBERED_AT_ONCE, -1, -_RENUMBERED_AT_ONCE):
+        some = problems[begin : begin + _RENUMBERED_AT_ONCE]
+        first[some[::-1]] = np.arange(begin, begin + len(some))[::-1]
+    occurring = np.flatnonzero(np.bincount(problems, minlength=len(first)))
     number = np.zeros(len(first), np.int32)
-    number[np.argsort(first, kind="stable")] = np.arange(len(first))
+    number[occurring[np.argsort(first[occurring], kind="stable")]] = np.arange(len(occurring))
     return number[problems]
 
 

@@ -42,9 +42,11 @@ def token_lengths(index: Index, tokenizer: Tokenizer, template: str) -> tuple[np
     cached = cache_file(index.path, f"{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}.lengths")
     for candidate in (lengths_path(index.path), cached):
         if candidate.is_file():
-            columns, metadata = map_columns(candidate)
-            if prompt in columns and all(metadata.get(name) == value for name, value in wanted.items()):
-                return columns[prompt], columns[RESPONSE]
+            columns = map_columns(candidate)
+            if prompt in columns and all(columns.metadata.get(name) == value for name, value in wanted.items()):
+                found = np.array(columns[prompt]), np.array(columns[RESPONSE])
+                columns.release()
+                return found
     columns = _count(index, tokenizer, template)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)

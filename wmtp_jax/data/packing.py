@@ -28,17 +28,33 @@ class Rows:
         """The documents of one row."""
         return self.documents[self.offsets[row] : self.offsets[row + 1]]
 
+    def tokens(self, lengths: np.ndarray) -> np.ndarray:
+        """Tokens per row, of the lengths of all documents."""
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[self.documents])])
+        return np.diff(ends[self.offsets])
 
-def one_per_row(n: int) -> Rows:
-    """Rows of a single document each.
 
-    Args:
+@dataclasses.dataclass(frozen=True)
+class OnePerRow:
+    """Rows of a single document each: row i holds document i.
+
+    Attributes:
         n: Number of documents.
-
-    Returns:
-        Row i holds document i.
     """
-    return Rows(documents=np.arange(n), offsets=np.arange(n + 1))
+
+    n: int
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self.n
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The document of one row."""
+        return np.array([row])
+
+    def tokens(self, lengths: np.ndarray) -> np.ndarray:
+        """Tokens per row, of the lengths of all documents."""
+        return lengths
 
 
 def first_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> Rows:

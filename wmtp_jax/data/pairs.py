@@ -1,15 +1,17 @@
 """A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.matching import nearest
-from wmtp_jax.data.plan import permutation
+from wmtp_jax.data.plan import narrow, permutation
 
 # A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
 _TOLERANCE = 10
-_ROWS_AT_ONCE = 1 << 19
+_ROWS_AT_ONCE = 1 << 18
 
 
 def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int, epoch: int) -> np.ndarray:
@@ -27,17 +29,19 @@ def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int
         in every epoch.
     """
     shuffled = rows[permutation(len(rows), seed, stream, epoch)]
-    by_problem = shuffled[np.argsort(examples.problems[shuffled], kind="stable")]
-    # A solution's key is its problem and its rank among the problem's solutions of its label.
-    sides = {}
-    for label in (1, 0):
-        side = by_problem[examples.is_correct[by_problem] == label]
-        problems = examples.problems[side].astype(np.int64)
-        rank = np.arange(len(side)) - np.searchsorted(problems, problems)
-        sides[label] = side, problems * len(rows) + rank
-    (correct, correct_keys), (incorrect, incorrect_keys) = sides[1], sides[0]
-    _, left, right = np.intersect1d(correct_keys, incorrect_keys, assume_unique=True, return_indices=True)
-    return np.stack([correct[left], incorrect[right]], axis=1).astype(np.int64)
+    pairs = []
+    for by_problem in _some_problems(examples, shuffled):
+        # A solution's key is its problem and its rank among the problem's solutions of its label.
+        sides = {}
+        for label in (1, 0):
+            side = by_problem[examples.is_correct[by_problem] == label]
+            problems = examples.problems[side].astype(np.int64)
+            rank = np.arange(len(side)) - np.searchsorted(problems, problems)
+            sides[label] = side, problems * len(rows) + rank
+        (correct, correct_keys), (incorrect, incorrect_keys) = sides[1], sides[0]
+        _, left, right = np.intersect1d(correct_keys, incorrect_keys, assume_unique=True, return_indices=True)
+        pairs.append(np.stack([correct[left], incorrect[right]], axis=1).astype(np.int64))
+    return np.concatenate(pairs)
 
 
 def length_balanced_pairs(
@@ -62,12 +66,13 @@ def length_balanced_pairs(
     Raises:
         DataError: No problem has both labels, or one label's solutions are always the longer ones.
     """
-    rows = np.arange(len(examples)) if rows is None else rows
-    lengths = examples.lengths
+    rows = narrow(np.arange(len(examples)), len(examples)) if rows is None else rows
     pairs = _nearest_in_each_problem(examples, rows)
     if not len(pairs):
         raise no_pairs()
+    lengths = examples.lengths
     difference = lengths[pairs[:, 0]] - lengths[pairs[:, 1]]
+    del lengths
     group_of_pair = np.zeros(len(pairs), np.int64) if groups is None else groups[pairs[:, 0]]
     kept = [np.flatnonzero(difference == 0)]
     for group in np.unique(group_of_pair):
@@ -94,17 +99,21 @@ def no_pairs() -> DataError:
 
 
 def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> np.ndarray:
-    by_problem = rows[np.argsort(examples.problems[rows], kind="stable")]
-    problems = examples.problems[by_problem]
-    # Some problems at a time, which bounds memory.
-    ends = np.append(np.flatnonzero(np.diff(problems)) + 1, len(problems))
-    cuts = np.unique(ends[np.searchsorted(ends, np.arange(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))])
-    lengths, pairs = examples.lengths, []
-    for solutions in np.split(by_problem, cuts):
+    pairs = []
+    for solutions in _some_problems(examples, rows):
         correct, incorrect = (solutions[examples.is_correct[solutions] == label] for label in (1, 0))
-        matches = nearest(
-            lengths[correct], lengths[incorrect], examples.problems[correct], examples.problems[incorrect]
-        )
-        pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1))
+        lengths = [examples.offsets[side + 1] - examples.offsets[side] for side in (correct, incorrect)]
+        matches = nearest(*lengths, examples.problems[correct], examples.problems[incorrect])
+        pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1).astype(np.int64))
     pairs = np.concatenate(pairs)
     return pairs[np.argsort(pairs[:, 0])]
+
+
+def _some_problems(examples: Examples, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows ordered by problem, otherwise as they come; some whole problems at a time, which bounds memory."""
+    by_problem = rows[np.argsort(examples.problems[rows], kind="stable")]
+    problems = examples.problems[by_problem]
+    ends = np.append(np.flatnonzero(np.diff(problems)) + 1, len(problems))
+    del problems
+    cuts = np.unique(ends[np.searchsorted(ends, np.arange(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))])
+    yield from np.split(by_problem, cuts)

@@ -23,10 +23,15 @@ def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
         epoch: Which repetition.
 
     Returns:
-        int64 [n], a permutation of 0..n-1.
+        int32 [n] (int64 where n is larger than that holds), a permutation of 0..n-1.
     """
     bits = np.random.Philox(np.random.SeedSequence([seed, stream, epoch]))
-    return np.argsort(bits.random_raw(n), kind="stable")
+    return narrow(np.argsort(bits.random_raw(n), kind="stable"), n)
+
+
+def narrow(numbers: np.ndarray, n: int) -> np.ndarray:
+    """Numbers below n in int32 where that holds them: large data are planned in half the memory."""
+    return numbers.astype(np.int32) if n <= np.iinfo(np.int32).max else numbers
 
 
 def packing_order(n: int, seed: int) -> np.ndarray:
@@ -37,7 +42,7 @@ def packing_order(n: int, seed: int) -> np.ndarray:
         seed: The run's seed.
 
     Returns:
-        int64 [n], a permutation of 0..n-1.
+        int32 [n], a permutation of 0..n-1.
     """
     return permutation(n, seed, _PACKING, 0)
 
@@ -54,13 +59,13 @@ def weighted_draw(weights: np.ndarray, epoch: int) -> np.ndarray:
         epoch: Which repetition.
 
     Returns:
-        int64 [n], what is drawn, ascending.
+        int32 [n], what is drawn, ascending.
     """
     ends = np.cumsum(weights)
     # 2^64 / golden ratio; 53 bits fit a float exactly, so the phase is below 1.
     phase = (epoch * 0x9E3779B97F4A7C15 % 2**64 >> 11) / 2**53
     points = (np.arange(len(weights)) + phase) * (ends[-1] / len(weights))
-    return np.minimum(np.searchsorted(ends, points, side="right"), len(weights) - 1)
+    return narrow(np.minimum(np.searchsorted(ends, points, side="right"), len(weights) - 1), len(weights))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Stream:
     """What a fixed part of every batch is drawn from, one unit after the other.
 
     Attributes:
-        units: From the stream's epoch to int64 [n, w]: units of w rows that stay side by side in a batch.
+        units: From the stream's epoch to int32 [n, w]: units of w rows that stay side by side in a batch.
         n: Number of units, the same in every epoch; at least `share`.
         share: Units per batch.
         number: Which stream of random numbers orders the units.
@@ -90,14 +95,14 @@ class Stream:
             seed: The run's seed.
 
         Returns:
-            int64 [end - begin, w].
+            int32 [end - begin, w].
         """
         parts = []
         for epoch in range(begin // self.n, -(-end // self.n)):
             order = permutation(self.n, seed, self.number, epoch)[max(begin - epoch * self.n, 0) : end - epoch * self.n]
             drawn = order if self.weights is None else weighted_draw(self.weights, epoch)[order]
             parts.append(self.units(epoch)[drawn])
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class ShuffledPlan:
@@ -138,13 +143,13 @@ class ShuffledPlan:
                     f"batch_size is {batch_size} but the data fill only {n_rows} rows; "
                     "expected at least one full batch, so lower batch_size or bring more data."
                 )
-            streams = [Stream(lambda epoch: np.arange(n_rows)[:, None], n=n_rows, share=batch_size)]
+            streams = [Stream(lambda epoch: np.arange(n_rows, dtype=np.int32)[:, None], n=n_rows, share=batch_size)]
         self._streams = streams
         self._n_units = sum(stream.n for stream in streams)
         self._units_per_batch = sum(stream.share for stream in streams)
         self._batch_size = batch_size
         self._buckets = buckets
-        self._bucket_of_row = np.searchsorted(np.array(buckets), row_lengths)
+        self._bucket_of_row = np.searchsorted(np.array(buckets), row_lengths).astype(np.int16)
         self._seed = seed
         self._planned: tuple[int, np.ndarray] | None = None
 
@@ -160,7 +165,7 @@ class ShuffledPlan:
             step: Number of the batch, from 0.
 
         Returns:
-            int64 [batch_size] row numbers, the rows of a unit side by side, and the length to which they are padded.
+            int32 [batch_size] row numbers, the rows of a unit side by side, and the length to which they are padded.
         """
         # Window w ends with batch floor(units (w + 1) / units per batch) - 1.
         window = -(-self._units_per_batch * (step + 1) // self._n_units) - 1

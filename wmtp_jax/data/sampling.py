@@ -1,6 +1,7 @@
 """Which solutions make up a batch: labels in a set ratio, pairs of one problem, some difficulties more often."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import UNKNOWN, Examples
 from wmtp_jax.data.pairs import length_balanced_pairs, no_pairs, random_pairs
-from wmtp_jax.data.plan import INCORRECT, PARTNERS, ROWS, Stream
+from wmtp_jax.data.plan import INCORRECT, PARTNERS, ROWS, Stream, narrow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +114,7 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
         DataError: The data do not have what is asked for.
     """
     weights = _row_weights(examples, sampling)
-    rows = np.flatnonzero(weights > 0)
+    rows = narrow(np.flatnonzero(weights > 0), len(weights))
     if sampling.pairs:
         return [_pair_stream(examples, sampling, weights, rows, batch_size, seed)]
     if not sampling.correct_ratio:
@@ -161,7 +162,10 @@ def _pair_stream(
         fixed = length_balanced_pairs(examples, rows=rows, groups=groups)
         units = lambda epoch: fixed
     else:
-        units = lambda epoch: random_pairs(examples, rows, seed=seed, stream=PARTNERS, epoch=epoch)
+        # The pairs of the first epoch are counted below and asked for again at once.
+        units = functools.lru_cache(maxsize=1)(
+            lambda epoch: random_pairs(examples, rows, seed=seed, stream=PARTNERS, epoch=epoch)
+        )
     pairs = units(0)
     if not len(pairs):
         raise no_pairs()

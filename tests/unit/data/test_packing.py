@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_jax.data.packing import first_fit, one_per_row
+from wmtp_jax.data.packing import OnePerRow, first_fit
 
 
 @settings(deadline=None)
@@ -33,5 +33,5 @@ def test_little_is_wasted():
 
 
 def test_one_per_row():
-    rows = one_per_row(3)
+    rows = OnePerRow(3)
     assert [rows[i].tolist() for i in range(len(rows))] == [[0], [1], [2]]

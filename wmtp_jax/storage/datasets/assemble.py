@@ -144,7 +144,7 @@ def _columns(
     for number, part in parts:
         if not part["records"]["rows"]:
             continue
-        columns, _ = map_columns(work / f"unit-{number:05}.{split}.columns")
+        columns = dict(map_columns(work / f"unit-{number:05}.{split}.columns"))
         for column, names, numbers in (
             ("problem", part["problems"], problems),
             ("difficulty", part["difficulty_names"], difficulties),
