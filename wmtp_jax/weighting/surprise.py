@@ -24,11 +24,16 @@ def token_surprise(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     chex.assert_rank(logits, tokens.ndim + 1)
     chex.assert_type([logits, tokens], [float, int])
     chex.assert_equal_shape_prefix([logits, tokens], tokens.ndim)
-    log_p = jax.nn.log_softmax(jax.lax.stop_gradient(logits).astype(jnp.float32))
-    of_token = jnp.take_along_axis(log_p, tokens[..., None], axis=-1)[..., 0]
-    p = jnp.exp(log_p)
-    entropy = -jnp.sum(jnp.where(p > 0, p * log_p, 0.0), axis=-1)
-    return jnp.stack([of_token, jnp.max(log_p, axis=-1) - of_token, entropy], axis=-1)
+    logits = jax.lax.stop_gradient(logits).astype(jnp.float32)
+    largest = jnp.max(logits, axis=-1)
+    gap = largest - jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+    # With y = logit - largest: ln p = y - ln sum e^y, and the entropy is ln sum e^y - sum y e^y / sum e^y.
+    y = logits - largest[..., None]
+    e = jnp.exp(y)
+    total = jnp.sum(e, axis=-1)
+    log_total = jnp.log(total)
+    entropy = log_total - jnp.sum(jnp.where(e > 0, y * e, 0.0), axis=-1) / total
+    return jnp.stack([-gap - log_total, gap, entropy], axis=-1)
 
 
 def surprise_features(logits: jax.Array, tokens: jax.Array) -> jax.Array:
