@@ -77,7 +77,8 @@ def download(
         raise StorageError(
             "downloading needs the package huggingface-hub; install it with pip install -e '.[datasets]'"
         ) from error
-    with _sentences(repository, revision):
+    page = f"https://huggingface.co/{'datasets/' * (repo_type == 'dataset')}{repository}"
+    with _sentences(repository, page, revision):
         info = hub.HfApi().repo_info(repository, revision=revision, repo_type=repo_type)
         names = choose([file.rfilename for file in info.siblings])
         if not names:
@@ -170,7 +171,7 @@ def check_room(directory: Path, nbytes: int) -> None:
 
 
 @contextlib.contextmanager
-def _sentences(repository: str, revision: str | None) -> Iterator[None]:
+def _sentences(repository: str, page: str, revision: str | None) -> Iterator[None]:
     """Turns what the hub's client raises into sentences."""
     from huggingface_hub import errors
 
@@ -178,8 +179,8 @@ def _sentences(repository: str, revision: str | None) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise StorageError(
-            f"{repository}: access is granted on request only; accept its licence at "
-            f"https://huggingface.co/{repository}, then set HF_TOKEN to a token of that account"
+            f"{repository}: access is granted on request only; accept its licence at {page}, then set HF_TOKEN to a "
+            "token of that account"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise StorageError(f"{repository}: has no revision {revision!r}; give a commit, branch or tag of it") from error

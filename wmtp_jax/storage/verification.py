@@ -114,7 +114,7 @@ def verify_data_set(directory: Path) -> str:
     if not isinstance(records, dict) or not records:
         raise StorageError(f"{directory / METADATA}: has no 'records'; expected the number of rows per file")
     _compare(directory, records, {name: count_rows(directory / name) for name in records})
-    return f"{sum(records.values()):,} records in {len(records)} files"
+    return f"{sum(records.values()):,} rows in {len(records)} files"
 
 
 def check_seal(directory: Path) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What is fetched of a repository, and whether there is room for it."""
 
+import fcntl
 import shutil
 
 import pytest
 
 from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.hub import check_room, choose_files
+from wmtp_jax.storage.hub import _fetch, _Part, check_room, choose_files
 
 META = ["7B_1T_1/params.json", "7B_1T_4/consolidated.pth", "7B_1T_4/params.json", "README.md", "tokenizer.model"]
 LLAMA = ["config.json", "tokenizer.json", "tokenizer.model", "README.md", "original/consolidated.00.pth"]
@@ -40,3 +41,35 @@ def test_room_is_looked_for_on_the_disk_that_will_be_written(tmp_path, monkeypat
     assert asked == [tmp_path]
     with pytest.raises(StorageError, match="download and result together"):
         check_room(tmp_path, 41)
+
+
+def test_a_file_in_the_hubs_own_cache_is_linked(tmp_path):
+    """The url leads nowhere: nothing is fetched."""
+    (tmp_path / "blob").write_bytes(b"weights")
+    part = _Part("inner/model.bin", "http://127.0.0.1:9/", 7, "", str(tmp_path / "blob"))
+    _fetch(part, tmp_path / "here", {})
+    assert (tmp_path / "here/inner/model.bin").read_bytes() == b"weights"
+
+
+def test_two_processes_do_not_fetch_one_file(tmp_path):
+    part = _Part("model.bin", "http://127.0.0.1:9/", 7, "", "")
+    with open(tmp_path / "model.bin.incomplete", "ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="another process is fetching it"):
+            _fetch(part, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("etag", "whole"), [("3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7", True), ("0" * 64, False)]
+)
+def test_bytes_that_came_before_are_checked_too(etag, whole, tmp_path):
+    """All bytes came, then the process was killed: what is there is compared with the hub's digest."""
+    (tmp_path / "model.bin.incomplete").write_bytes(b"data")
+    part = _Part("model.bin", "http://127.0.0.1:9/", 4, etag, "")
+    if whole:
+        _fetch(part, tmp_path, {})
+        assert (tmp_path / "model.bin").read_bytes() == b"data"
+    else:
+        with pytest.raises(StorageError, match="does not have the hub's digest"):
+            _fetch(part, tmp_path, {})
+        assert list(tmp_path.iterdir()) == []

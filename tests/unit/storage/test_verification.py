@@ -172,7 +172,7 @@ def test_sound_assets_and_those_that_were_never_set_up(storage, capsys):
         "ok",
         "1,246,592 parameters, float16, Hugging Face layout",
     )
-    assert found["datasets_v2/tasks"][1:] == ("ok", "3 records in 2 files")
+    assert found["datasets_v2/tasks"][1:] == ("ok", "3 rows in 2 files")
     assert found["models_v2/meta-llama-mtp"].status == "not set up"
     assert found["models_v2/begun.partial"].status == "not finished"
     assert main(["verify", "--storage", str(storage)]) == 0
