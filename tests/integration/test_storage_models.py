@@ -5,11 +5,13 @@ import re
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from published_models import write_llama, write_multi_token, write_sheared_llama, write_starling
 
 import converters
+from converters.__main__ import main as convert
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.storage.__main__ import main
 from wmtp_jax.storage.verification import verify_assets
@@ -120,6 +122,19 @@ def test_starling_keeps_one_backbone_and_its_value_head(storage, published):
     assert np.array_equal(from_source[1]["trunk"]["attention"]["wq"], params["trunk"]["attention"]["wq"])
 
 
+def test_a_converted_reward_model_keeps_its_value_head(storage, published, tmp_path, capsys):
+    """From the published directory straight to another layout, whose own weights it is not mistaken for."""
+    assert convert(["convert", str(published[0] / "starling"), str(tmp_path / "flax"), "--to", "flax"]) == 0
+    _, params, kernel = converters.load_reward_model(tmp_path / "flax")
+    _, expected, expected_kernel = converters.load_reward_model(storage / "models_v2/starling-rm-7b")
+    assert np.array_equal(kernel, expected_kernel)
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, expected))
+    assert convert(["inspect", str(tmp_path / "flax")]) == 0
+    assert "value head: v_head.weight [1, 32]" in capsys.readouterr().out
+    with pytest.raises(converters.ConverterError, match="has no value head"):
+        converters.load_reward_model(storage / "models_v2/ref-sheared-llama-2.7b")
+
+
 def test_all_of_them_verify(storage, capsys):
     assert main(["verify", "--check", "models", "--storage", str(storage)]) == 0
     table = capsys.readouterr().out
@@ -168,8 +183,6 @@ def test_any_llama_under_a_name_of_the_users(plain, tmp_path):
     (verdict,) = [verdict for verdict in verify_assets(tmp_path, ["models_v2"]) if verdict.status == "ok"]
     assert verdict.asset == "models_v2/mine"
     # A converter takes it out again, tokenizer included.
-    from converters.__main__ import main as convert
-
     assert convert(["convert", str(tmp_path / "models_v2/mine"), str(tmp_path / "out"), "--to", "flax"]) == 0
     assert (tmp_path / "out/tokenizer.model").is_file()
     assert convert(["verify", str(tmp_path / "models_v2/mine")]) == 0
