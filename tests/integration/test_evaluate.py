@@ -1,5 +1,6 @@
 """python -m wmtp_jax.evaluate: samples, verdicts, table; continued, repeated elsewhere, and refused."""
 
+import argparse
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from wmtp_jax.evaluate import main
+from wmtp_jax.evaluate import _ks_of, main
 from wmtp_jax.evaluation import execution
 from wmtp_jax.evaluation.sandbox import find_bwrap
 
@@ -212,3 +213,10 @@ def test_samples_of_another_benchmark_or_of_other_problems(finished, tmp_path, c
 @pytest.mark.slow
 def test_another_seed_in_the_same_directory(model, finished, capsys):
     assert "made with seed 0, now it is 1" in refused(command(model, finished, "--seed", "1"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("asked", "n_samples", "ks"), [(None, 1, [1]), (None, 9, [1, 5]), (None, 10, [1, 5, 10]), ([3], 4, [3])]
+)
+def test_which_pass_at_k(asked, n_samples, ks):
+    assert _ks_of(argparse.Namespace(k=asked), n_samples) == ks

@@ -64,7 +64,7 @@ def table(result: dict) -> str:
             )
             lines.append(f"{f'head {k}':<24}{loss:>8.3f}{perplexity:>12.2f}{top1:>8.1%}{top5:>8.1%}")
     if "execution" in result:
-        lines.append(_execution(**result["execution"]))
+        lines.append(execution_note(**result["execution"]))
     return "\n".join(lines)
 
 
@@ -77,6 +77,7 @@ def _title(result: dict) -> str:
     return f"{settings['model']} on {result['benchmark']}: {count} {noun}{samples}, {how}"
 
 
-def _execution(sandbox: str, timeout_s: float, memory_mb: int) -> str:
+def execution_note(sandbox: str, timeout_s: float, memory_mb: int) -> str:
+    """How the programs ran, in one sentence."""
     where = "without a sandbox" if sandbox == "none" else f"in a sandbox ({sandbox}: no network, none of your files)"
     return f"Programs ran {where}, {timeout_s:g} s and {memory_mb} MB each."

@@ -9,6 +9,8 @@ from wmtp_jax.data import evaluation_batches
 from wmtp_jax.evaluation import ExecutionError, try_problems
 from wmtp_jax.evaluation.divergence import evaluate_divergence
 from wmtp_jax.evaluation.heads import evaluate_heads
+from wmtp_jax.evaluation.summary import execution_note
+from wmtp_jax.evaluation.trial import MEMORY_BYTES
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.report import Measure
 from wmtp_jax.storage import resolve
@@ -72,6 +74,7 @@ class Validation:
         except ExecutionError as error:
             print(f"pass@1 skipped: {error}")
             return {}
+        print(execution_note(settings.sandbox, settings.timeout_s, MEMORY_BYTES >> 20))
         return {"pass_at_1": trial.pass_at_1, "tokens_per_forward": trial.tokens_per_forward}
 
 
