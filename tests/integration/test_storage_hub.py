@@ -130,17 +130,27 @@ def hub(tmp_path):
         server.server_close()
 
 
+# One process for several command lines: starting one takes longer than what is tested.
+SCRIPT = """
+import json, sys
+from wmtp_jax.storage.__main__ import main
+codes = [main(line) for line in json.loads(sys.argv[1])]
+sys.exit(codes[-1])
+"""
+
+
 @pytest.fixture
 def command(tmp_path, root):
-    """Runs the command line against a hub, with a cache and a storage of its own."""
+    """Runs command lines against a hub, with a cache and a storage of their own; ends with the last one's exit code."""
 
-    def run(hub: Hub, *arguments: str, token: str = "") -> subprocess.CompletedProcess:
+    def run(hub: Hub, *lines: list[str], token: str = "") -> subprocess.CompletedProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": "5", "HF_HUB_ETAG_TIMEOUT": "5", "JAX_PLATFORMS": "cpu"}
+        environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": "60", "HF_HUB_ETAG_TIMEOUT": "60", "JAX_PLATFORMS": "cpu"}
         environment |= {"HF_TOKEN": token} if token else {}
-        line = [sys.executable, "-m", "wmtp_jax.storage", "models", *arguments, "--storage", str(tmp_path / "storage")]
-        return subprocess.run(line, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+        whole = [["models", *line, "--storage", str(tmp_path / "storage")] for line in lines]
+        process = [sys.executable, "-c", SCRIPT, json.dumps(whole)]
+        return subprocess.run(process, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
 
     return run
 
@@ -157,13 +167,13 @@ def test_a_users_llama_arrives_whole_although_the_connection_breaks(hub, command
     shard = "model-00002-of-00002.safetensors"
     server = hub("someone/llama", tmp_path / "there", breaks_off=shard)
 
-    broken = command(server, "mine", "--download", "someone/llama")
+    broken = command(server, ["mine", "--download", "someone/llama"])
     assert broken.returncode == 2, broken.stderr
     assert "the same command goes on where it was" in broken.stderr
     assert not (tmp_path / "storage/models_v2/mine").exists()
 
     server.breaks_off = ""
-    whole = command(server, "mine", "--download", "someone/llama")
+    whole = command(server, ["mine", "--download", "someone/llama"])
     assert whole.returncode == 0, whole.stderr
     starts = [start for method, name, start in server.received if (method, name) == ("GET", shard)]
     assert starts[0] == 0
@@ -182,14 +192,14 @@ def test_a_gated_model_needs_a_token(hub, command, tokenizer, tmp_path):
     shutil.copyfile(tokenizer, tmp_path / "there/tokenizer.model")
     server = hub("princeton-nlp/Sheared-LLaMA-2.7B", tmp_path / "there", gated=True)
 
-    refused = command(server, "ref-sheared-llama-2.7b", "--download")
+    refused = command(server, ["ref-sheared-llama-2.7b", "--download"])
     assert refused.returncode == 2
     assert refused.stderr.strip().count("\n") == 0
     assert "accept its licence at https://huggingface.co/princeton-nlp/Sheared-LLaMA-2.7B" in refused.stderr
     assert "HF_TOKEN" in refused.stderr
     assert not (tmp_path / "storage/models_v2").exists()
 
-    accepted = command(server, "ref-sheared-llama-2.7b", "--download", "--revision", COMMIT, token=TOKEN)
+    accepted = command(server, ["ref-sheared-llama-2.7b", "--download", "--revision", COMMIT], token=TOKEN)
     assert accepted.returncode == 0, accepted.stderr
     assert TOKEN not in accepted.stdout + accepted.stderr
     assert (tmp_path / "storage/models_v2/ref-sheared-llama-2.7b/SHA256SUMS").is_file()
@@ -198,11 +208,16 @@ def test_a_gated_model_needs_a_token(hub, command, tokenizer, tmp_path):
 def test_names_revisions_and_bytes_that_are_not_there(hub, command, tmp_path):
     write_llama(tmp_path / "there", 1024)
     server = hub("someone/llama", tmp_path / "there", lies=True)
-    for arguments, message in [
-        (["--download", "someone/other"], "there is no such repository"),
-        (["--download", "someone/llama", "--revision", "v9"], "has no revision 'v9'"),
-        (["--download", "someone/llama"], "does not have the hub's digest"),
-    ]:
-        refused = command(server, "mine", *arguments)
-        assert refused.returncode == 2
-        assert message in refused.stderr
+    refused = command(
+        server,
+        ["mine", "--download", "someone/other"],
+        ["mine", "--download", "someone/llama", "--revision", "v9"],
+        ["mine", "--download", "someone/llama"],
+    )
+    assert refused.returncode == 2
+    messages = ["there is no such repository", "has no revision 'v9'", "does not have the hub's digest"]
+    errors = refused.stderr.strip().splitlines()
+    assert len(errors) == len(messages)
+    for error, message in zip(errors, messages, strict=True):
+        assert error.startswith("error: ")
+        assert message in error
