@@ -51,6 +51,9 @@ class TrainingBatches(Iterator[Batch]):
         self._plan = plan
         share = batch_size // process_count
         self._slice = slice(process_index * share, (process_index + 1) * share)
+        # The first part of the plan is made here: the thread that makes batches ahead would not get back the memory
+        # that this one has just used and freed.
+        plan.batch(0)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
         self._iterator = iter(grain.MapDataset.source(_Steps(self)).to_iter_dataset(options))
 

@@ -12,6 +12,7 @@ import numpy as np
 from wmtp_jax.data.encoding import Example, encode_record
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.index import open_index
+from wmtp_jax.data.large import count, order_of_appearance
 from wmtp_jax.data.lengths import token_lengths
 from wmtp_jax.data.records import Record, read_records, task_of
 from wmtp_jax.data.stored import StoredTaskIds, StoredTokens, keep
@@ -20,7 +21,6 @@ from wmtp_jax.data.tokenizer import Tokenizer
 POLICY_SAMPLES = ("correct", "all")
 OVER_LENGTH = ("drop", "error")
 UNKNOWN = -1
-_RENUMBERED_AT_ONCE = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +258,7 @@ def _stored_examples(
     if not len(rows):
         raise _nothing_left(path, counts, max_length)
     codes = index.difficulty[rows]
-    used = np.flatnonzero(np.bincount(codes, minlength=len(index.difficulty_names)))
+    used = np.flatnonzero(count(codes, len(index.difficulty_names)))
     order = sorted(used.tolist(), key=lambda code: index.difficulty_names[code])
     rank = np.zeros(len(index.difficulty_names), np.int32)
     rank[order] = np.arange(len(order))
@@ -270,26 +270,13 @@ def _stored_examples(
         prompt_lengths=prompts[rows],
         is_correct=labels[rows],
         task_ids=StoredTaskIds(index, rows),
-        problems=_renumbered(index.problem[rows]),
+        problems=order_of_appearance(index.problem[rows]),
         difficulty=rank[codes],
         difficulty_names=tuple(index.difficulty_names[code] for code in order),
         counts=counts,
     )
     index.release()
     return examples
-
-
-def _renumbered(problems: np.ndarray) -> np.ndarray:
-    """Numbers in the order of appearance, without gaps."""
-    first = np.zeros(problems.max() + 1, np.int64)
-    # From the end on, so that the first occurrence is what remains.
-    for begin in range(len(problems) // _RENUMBERED_AT_ONCE * _RENUMBERED_AT_ONCE, -1, -_RENUMBERED_AT_ONCE):
-        some = problems[begin : begin + _RENUMBERED_AT_ONCE]
-        first[some[::-1]] = np.arange(begin, begin + len(some))[::-1]
-    occurring = np.flatnonzero(np.bincount(problems, minlength=len(first)))
-    number = np.zeros(len(first), np.int32)
-    number[occurring[np.argsort(first[occurring], kind="stable")]] = np.arange(len(occurring))
-    return number[problems]
 
 
 def _too_long(where: str, task_id: str, max_length: int) -> DataError:

@@ -29,21 +29,19 @@ def nearest(
         int64 [matches, 2], positions in left and in right, in the order of their gaps; in each group as many as its
         scarcer side has numbers.
     """
-    sides = [np.asarray(left, np.int64), np.asarray(right, np.int64)]
-    groups = [
-        np.zeros(len(side), np.int64) if of_side is None else np.asarray(of_side, np.int64)
-        for side, of_side in zip(sides, (left_groups, right_groups), strict=True)
-    ]
-    if not (len(sides[0]) and len(sides[1])):
+    if not (len(left) and len(right)):
         return np.zeros((0, 2), np.int64)
-    lowest = min(side.min() for side in sides)
-    span = max(side.max() for side in sides) - lowest + 1
-    keys = [group * span + side - lowest for group, side in zip(groups, sides, strict=True)]
+    lowest = min(int(left.min()), int(right.min()))
+    span = max(int(left.max()), int(right.max())) - lowest + 1
+    keys = [np.subtract(side, lowest, dtype=np.int64) for side in (left, right)]
+    for key, groups in zip(keys, (left_groups, right_groups), strict=True):
+        if groups is not None:
+            key += np.multiply(groups, span, dtype=np.int64)
     points = np.union1d(*keys)
     # Members of a point are taken one after the other, in the order of their positions.
-    members = [np.argsort(key, kind="stable") for key in keys]
-    point_of = [np.searchsorted(points, key) for key in keys]
-    counts = [np.bincount(point, minlength=len(points)) for point in point_of]
+    members = [np.argsort(key, kind="stable").astype(np.int32) for key in keys]
+    counts = [np.bincount(np.searchsorted(points, key), minlength=len(points)) for key in keys]
+    del keys
     first_member = [np.cumsum(count) - count for count in counts]
     equal = np.minimum(*counts)
     here = np.flatnonzero(equal)

@@ -1,13 +1,15 @@
 """A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
+from wmtp_jax.data.large import count, narrow
 from wmtp_jax.data.matching import nearest
-from wmtp_jax.data.plan import narrow, permutation
+from wmtp_jax.data.plan import permutation
 
 # A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
 _TOLERANCE = 10
@@ -25,7 +27,7 @@ def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int
         epoch: Every epoch has other partners, so that all solutions of a problem are seen in turn.
 
     Returns:
-        int64 [P, 2], (correct, incorrect) example numbers, no example twice. P and the problem of pair i are the same
+        int32 [P, 2], (correct, incorrect) example numbers, no example twice. P and the problem of pair i are the same
         in every epoch.
     """
     shuffled = rows[permutation(len(rows), seed, stream, epoch)]
@@ -40,8 +42,8 @@ def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int
             sides[label] = side, problems * len(rows) + rank
         (correct, correct_keys), (incorrect, incorrect_keys) = sides[1], sides[0]
         _, left, right = np.intersect1d(correct_keys, incorrect_keys, assume_unique=True, return_indices=True)
-        pairs.append(np.stack([correct[left], incorrect[right]], axis=1).astype(np.int64))
-    return np.concatenate(pairs)
+        pairs.append(np.stack([correct[left], incorrect[right]], axis=1).astype(rows.dtype))
+    return np.concatenate([np.zeros((0, 2), rows.dtype), *pairs])
 
 
 def length_balanced_pairs(
@@ -61,7 +63,7 @@ def length_balanced_pairs(
             None balances over all.
 
     Returns:
-        int64 [P, 2], (correct, incorrect) example numbers in the order of the correct ones, no example twice.
+        int32 [P, 2], (correct, incorrect) example numbers in the order of the correct ones, no example twice.
 
     Raises:
         DataError: No problem has both labels, or one label's solutions are always the longer ones.
@@ -71,15 +73,17 @@ def length_balanced_pairs(
     if not len(pairs):
         raise no_pairs()
     lengths = examples.lengths
-    difference = lengths[pairs[:, 0]] - lengths[pairs[:, 1]]
+    difference = (lengths[pairs[:, 0]] - lengths[pairs[:, 1]]).astype(np.int32)
     del lengths
-    group_of_pair = np.zeros(len(pairs), np.int64) if groups is None else groups[pairs[:, 0]]
+    group_of_pair = np.zeros(len(pairs), np.int16) if groups is None else groups[pairs[:, 0]]
     kept = [np.flatnonzero(difference == 0)]
     for group in np.unique(group_of_pair):
-        longer, shorter = (np.flatnonzero((sign * difference > 0) & (group_of_pair == group)) for sign in (1, -1))
+        here = group_of_pair == group
+        longer, shorter = np.flatnonzero((difference > 0) & here), np.flatnonzero((difference < 0) & here)
         opposite = nearest(difference[longer], -difference[shorter])
         both = np.stack([longer[opposite[:, 0]], shorter[opposite[:, 1]]], axis=1)
-        larger, smaller = np.abs(difference[both]).max(axis=1), np.abs(difference[both]).min(axis=1)
+        gaps = np.abs(difference[both])
+        larger, smaller = gaps.max(axis=1), gaps.min(axis=1)
         kept.append(both[larger - smaller <= larger // _TOLERANCE].ravel())
     chosen = pairs[np.concatenate(kept)]
     if not len(chosen):
@@ -104,16 +108,19 @@ def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> np.ndarray
         correct, incorrect = (solutions[examples.is_correct[solutions] == label] for label in (1, 0))
         lengths = [examples.offsets[side + 1] - examples.offsets[side] for side in (correct, incorrect)]
         matches = nearest(*lengths, examples.problems[correct], examples.problems[incorrect])
-        pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1).astype(np.int64))
-    pairs = np.concatenate(pairs)
+        pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1).astype(rows.dtype))
+    pairs = np.concatenate([np.zeros((0, 2), rows.dtype), *pairs])
     return pairs[np.argsort(pairs[:, 0])]
 
 
 def _some_problems(examples: Examples, rows: np.ndarray) -> Iterator[np.ndarray]:
     """The rows ordered by problem, otherwise as they come; some whole problems at a time, which bounds memory."""
-    by_problem = rows[np.argsort(examples.problems[rows], kind="stable")]
-    problems = examples.problems[by_problem]
-    ends = np.append(np.flatnonzero(np.diff(problems)) + 1, len(problems))
-    del problems
-    cuts = np.unique(ends[np.searchsorted(ends, np.arange(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))])
-    yield from np.split(by_problem, cuts)
+    if not len(rows):
+        return
+    problems = examples.problems[rows]
+    # Problems from one edge to the next have about so many solutions.
+    ends = np.cumsum(count(problems, int(problems.max()) + 1))
+    edges = np.unique(np.searchsorted(ends, np.arange(0, len(rows), _ROWS_AT_ONCE), side="right"))
+    for first, last in itertools.pairwise([*edges.tolist(), len(ends)]):
+        some = rows[(problems >= first) & (problems < last)]
+        yield some[np.argsort(examples.problems[some], kind="stable")]

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.large import narrow
 
 # Independent streams of random numbers.
 _PACKING, ROWS, _BATCHES, _INSIDE, INCORRECT, PARTNERS = range(6)
+_DRAWN_AT_ONCE = 1 << 18
 
 
 def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
@@ -27,11 +29,6 @@ def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
     """
     bits = np.random.Philox(np.random.SeedSequence([seed, stream, epoch]))
     return narrow(np.argsort(bits.random_raw(n), kind="stable"), n)
-
-
-def narrow(numbers: np.ndarray, n: int) -> np.ndarray:
-    """Numbers below n in int32 where that holds them: large data are planned in half the memory."""
-    return numbers.astype(np.int32) if n <= np.iinfo(np.int32).max else numbers
 
 
 def packing_order(n: int, seed: int) -> np.ndarray:
@@ -64,8 +61,12 @@ def weighted_draw(weights: np.ndarray, epoch: int) -> np.ndarray:
     ends = np.cumsum(weights)
     # 2^64 / golden ratio; 53 bits fit a float exactly, so the phase is below 1.
     phase = (epoch * 0x9E3779B97F4A7C15 % 2**64 >> 11) / 2**53
-    points = (np.arange(len(weights)) + phase) * (ends[-1] / len(weights))
-    return narrow(np.minimum(np.searchsorted(ends, points, side="right"), len(weights) - 1), len(weights))
+    drawn = np.zeros(len(weights), np.int32)
+    for begin in range(0, len(weights), _DRAWN_AT_ONCE):
+        numbers = np.arange(begin, min(begin + _DRAWN_AT_ONCE, len(weights)))
+        points = (numbers + phase) * (ends[-1] / len(weights))
+        drawn[numbers] = np.minimum(np.searchsorted(ends, points, side="right"), len(weights) - 1)
+    return drawn
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,9 @@ import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import UNKNOWN, Examples
+from wmtp_jax.data.large import rows_where
 from wmtp_jax.data.pairs import length_balanced_pairs, no_pairs, random_pairs
-from wmtp_jax.data.plan import INCORRECT, PARTNERS, ROWS, Stream, narrow
+from wmtp_jax.data.plan import INCORRECT, PARTNERS, ROWS, Stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +114,12 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
     Raises:
         DataError: The data do not have what is asked for.
     """
-    weights = _row_weights(examples, sampling)
-    rows = narrow(np.flatnonzero(weights > 0), len(weights))
+    weights = _difficulty_weights(examples, sampling)
+    rows = rows_where((weights > 0)[examples.difficulty])
     if sampling.pairs:
         return [_pair_stream(examples, sampling, weights, rows, batch_size, seed)]
     if not sampling.correct_ratio:
-        return [_row_stream(rows, weights, batch_size, "rows of a weight above 0")]
+        return [_row_stream(examples, rows, weights, batch_size, "rows of a weight above 0")]
     n_correct = round(sampling.correct_ratio * batch_size)
     if n_correct == 0 or (n_correct == batch_size and sampling.correct_ratio < 1):
         raise DataError(
@@ -128,28 +129,33 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
     if n_correct < batch_size:
         require_labels(examples)
     correct, incorrect = (rows[examples.is_correct[rows] == label] for label in (1, 0))
-    streams = [_row_stream(correct, weights, n_correct, "rows labelled correct")]
+    streams = [_row_stream(examples, correct, weights, n_correct, "rows labelled correct")]
     if n_correct < batch_size:
         share = batch_size - n_correct
-        streams.append(_row_stream(incorrect, weights, share, "rows labelled incorrect", number=INCORRECT))
+        streams.append(_row_stream(examples, incorrect, weights, share, "rows labelled incorrect", INCORRECT))
     return streams
 
 
-def _row_weights(examples: Examples, sampling: Sampling) -> np.ndarray:
+def _difficulty_weights(examples: Examples, sampling: Sampling) -> np.ndarray:
+    """float64, the weight of each of the data's difficulties."""
     weights = np.ones(len(examples.difficulty_names))
     for name, weight in sampling.difficulty_weights:
         if name not in examples.difficulty_names:
             known = ", ".join(map(repr, examples.difficulty_names))
             raise DataError(f"difficulty_weights name '{name}'; expected difficulties that the data have: {known}.")
         weights[examples.difficulty_names.index(name)] = weight
-    return weights[examples.difficulty]
+    return weights
 
 
-def _row_stream(rows: np.ndarray, weights: np.ndarray, share: int, what: str, number: int = ROWS) -> Stream:
+def _row_stream(
+    examples: Examples, rows: np.ndarray, weights: np.ndarray, share: int, what: str, number: int = ROWS
+) -> Stream:
     if len(rows) < share:
         raise _too_few(len(rows), share, what)
     units = rows[:, None]
-    return Stream(lambda epoch: units, n=len(rows), share=share, number=number, weights=_uneven(weights[rows]))
+    return Stream(
+        lambda epoch: units, n=len(rows), share=share, number=number, weights=_uneven(examples, weights, rows)
+    )
 
 
 def _pair_stream(
@@ -158,7 +164,7 @@ def _pair_stream(
     require_labels(examples)
     if sampling.length_balanced:
         # Balanced within each weight, so that drawing some pairs more often leaves the balance as it is.
-        groups = np.unique(weights, return_inverse=True)[1]
+        groups = np.unique(weights, return_inverse=True)[1].astype(np.int16)[examples.difficulty]
         fixed = length_balanced_pairs(examples, rows=rows, groups=groups)
         units = lambda epoch: fixed
     else:
@@ -172,11 +178,15 @@ def _pair_stream(
     share = batch_size // 2
     if len(pairs) < share:
         raise _too_few(len(pairs), share, "pairs of a correct and an incorrect solution")
-    return Stream(units, n=len(pairs), share=share, weights=_uneven(weights[pairs[:, 0]]))
+    return Stream(units, n=len(pairs), share=share, weights=_uneven(examples, weights, pairs[:, 0]))
 
 
-def _uneven(weights: np.ndarray) -> np.ndarray | None:
-    return None if np.all(weights == weights[0]) else weights
+def _uneven(examples: Examples, weights: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """float64, the weight of each row; None where all are the same."""
+    if np.all(weights == weights[0]):
+        return None
+    of_row = weights[examples.difficulty[rows]]
+    return None if np.all(of_row == of_row[0]) else of_row
 
 
 def _too_few(n: int, share: int, what: str) -> DataError:

@@ -8,6 +8,7 @@ import numpy as np
 from wmtp_jax.data.encoding import encode_record
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.index import Index
+from wmtp_jax.data.large import rows_where
 from wmtp_jax.data.records import Record
 from wmtp_jax.data.tokenizer import Tokenizer
 
@@ -109,4 +110,4 @@ def keep(
         key = np.sort(key, kind="stable")
         taken = np.cumsum(fitting[rows]) - fitting[rows]
         over_cap[rows] = taken - taken[np.searchsorted(key, key)] >= cap
-    return np.flatnonzero(wanted & fitting & ~over_cap).astype(np.int32), over_cap
+    return rows_where(wanted & fitting & ~over_cap), over_cap

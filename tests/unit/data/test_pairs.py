@@ -26,7 +26,7 @@ def auc(correct, incorrect):
 
 
 def assert_pairs(examples, pairs):
-    assert pairs.dtype == np.int64
+    assert pairs.dtype == np.int32
     np.testing.assert_array_equal(examples.is_correct[pairs], np.tile([1, 0], (len(pairs), 1)))
     np.testing.assert_array_equal(examples.problems[pairs[:, 0]], examples.problems[pairs[:, 1]])
     assert len(np.unique(pairs)) == pairs.size
@@ -108,7 +108,7 @@ def test_length_tells_nothing_even_where_it_told_much(solutions, lengthening):
 @given(problem_lengths, st.integers(0, 2**40), st.integers(0, 3))
 def test_random_pairs_are_as_many_as_the_scarcer_label_allows(solutions, lengths, seed, epoch):
     examples = solutions(lengths)
-    pairs = random_pairs(examples, np.arange(len(examples)), seed=seed, stream=5, epoch=epoch)
+    pairs = random_pairs(examples, np.arange(len(examples), dtype=np.int32), seed=seed, stream=5, epoch=epoch)
     assert_pairs(examples, pairs)
     per_problem = collections.Counter(examples.problems[pairs[:, 0]].tolist())
     solved = [(len(correct), len(incorrect)) for correct, incorrect in lengths if correct or incorrect]
