@@ -161,18 +161,23 @@ def command(source: Path, tokenizer: Path, storage: Path, workers: int) -> list[
     return [sys.executable, "-m", "wmtp_jax.storage", "datasets", "codecontests", *map(str, options)]
 
 
-def product(source: Path, tokenizer: Path, storage: Path, workers: int, kill_after: float | None = None) -> float:
-    """Seconds of a run from its start to its end; or a run that is killed."""
+def product(source: Path, tokenizer: Path, storage: Path, workers: int) -> float:
+    """Seconds of a run from its start to its end."""
     began = time.perf_counter()
-    process = subprocess.Popen(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL)
-    try:
-        process.wait(kill_after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.returncode and not kill_after:
-        raise SystemExit(f"the set-up failed with exit code {process.returncode}")
+    subprocess.run(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began
+
+
+def killed(source: Path, tokenizer: Path, storage: Path, workers: int) -> None:
+    """A run that is killed when its first unit is finished."""
+    process = subprocess.Popen(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL)
+    partial = storage / "datasets_v2" / "codecontests.partial"
+    while process.poll() is None and not list(partial.glob("work/unit-*.json")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    if not partial.exists():
+        raise SystemExit("the set-up ended before it could be killed; take more --solutions")
 
 
 def peak_memory(source: Path, tokenizer: Path, storage: Path, workers: int) -> int:
@@ -229,7 +234,7 @@ def main() -> int:
     for what, options in (("one worker", {"workers": 1}), ("killed and started again", {"workers": workers})):
         shutil.rmtree(storage)
         if "killed" in what:
-            product(source, tokenizer, storage, workers, kill_after=runs[-1] / 2)
+            killed(source, tokenizer, storage, workers)
         product(source, tokenizer, storage, **options)
         others[what] = sums(storage) == first
     shutil.rmtree(storage)
