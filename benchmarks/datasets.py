@@ -171,12 +171,12 @@ def product(source: Path, tokenizer: Path, storage: Path, workers: int) -> float
 def killed(source: Path, tokenizer: Path, storage: Path, workers: int) -> None:
     """A run that is killed when its first unit is finished."""
     process = subprocess.Popen(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL)
-    partial = storage / "datasets_v2" / "codecontests.partial"
-    while process.poll() is None and not list(partial.glob("work/unit-*.json")):
+    work = storage / "datasets_v2" / ".codecontests.work"
+    while process.poll() is None and not list(work.glob("unit-*.json")):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    if not partial.exists():
+    if not work.exists():
         raise SystemExit("the set-up ended before it could be killed; take more --solutions")
 
 

