@@ -97,12 +97,12 @@ def test_the_digest_tells_file_and_filters(files, tokenizer, llama_tokenizer):
 
 def test_an_index_is_used_again_and_a_moved_file_is_known(files, tokenizer, cache_directory, tmp_path):
     load_examples(files[0], tokenizer, **OPTIONS[0])
-    before = {path: path.stat().st_mtime_ns for path in cache_directory.rglob("*.*")}
+    before = {path: path.stat().st_mtime_ns for path in (cache_directory / "wmtp_jax").rglob("*.*")}
     assert {path.suffix for path in before} == {".index", ".lengths"}
     (tmp_path / "elsewhere").mkdir()
     moved = shutil.move(files[0], tmp_path / "elsewhere" / "a.jsonl")
     load_examples(moved, tokenizer, **OPTIONS[0])
-    assert {path: path.stat().st_mtime_ns for path in cache_directory.rglob("*.*")} == before
+    assert {path: path.stat().st_mtime_ns for path in (cache_directory / "wmtp_jax").rglob("*.*")} == before
 
 
 def test_without_a_cache_directory(files, tokenizer, monkeypatch):
