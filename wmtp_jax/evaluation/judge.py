@@ -15,6 +15,7 @@ import pickle
 import resource
 import signal
 import socket
+import symtable
 import sys
 import traceback
 
@@ -35,29 +36,47 @@ class Timeout(BaseException):
 class Names(dict):
     """The tests' global names; those that the tests do not define are looked up in the program."""
 
-    def __init__(self, link: Link, theirs: dict, tests: ast.Module):
+    def __init__(self, link: Link, theirs: dict, tests: str):
         super().__init__(__name__="__main__", __builtins__=builtins)
         self.link = link
-        nodes = list(ast.walk(tests))
-        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        free = free_names(tests) - self.keys()
+        nodes = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Attribute)]
+        attributes = [(ast.unparse(node.value), node.attr) for node in nodes]
         modules = {name: module for name, module in theirs.items() if module in _MODULES}
-        # `math.isclose` means the module, whatever the program calls math.
-        attributes = [(ast.unparse(node.value), node.attr) for node in nodes if isinstance(node, ast.Attribute)]
-        for name in _MODULES & theirs.keys():
-            wanted = {attribute for owner, attribute in attributes if owner == name}
-            if wanted and wanted <= set(dir(importlib.import_module(name))):
+        wanted = set()
+        for name in free:
+            used = {attribute for owner, attribute in attributes if owner == name}
+            if name not in _MODULES or not used or not used <= set(dir(importlib.import_module(name))):
+                wanted.add(name)
+            elif name in theirs:
+                # `math.isclose` means the module, whatever the program calls math.
                 modules[name] = name
-        # A builtin's name is the program's only where the tests use nothing else of the program: `sum` may be the
-        # function under test, but a program that brings its own `all` does not change what the tests mean by it.
-        others = {name for name in used & theirs.keys() - modules.keys() if not hasattr(builtins, name)}
-        self.theirs = {name for name in theirs if not (others and hasattr(builtins, name))}
-        for name in modules.keys() & used:
+        for name in modules.keys() & free:
             self[name] = importlib.import_module(modules[name])
+        # A builtin's name is the program's only where the tests want nothing else of the program: `sum` may be the
+        # function under test, but a program that brings its own `all` does not change what the tests mean by it.
+        replaced = {name for name in theirs if hasattr(builtins, name)}
+        self.unclear = wanted & replaced if all(hasattr(builtins, name) for name in wanted) else set()
+        self.theirs = theirs.keys() - replaced
+        if len(self.unclear) == 1:
+            self.theirs |= self.unclear
 
     def __missing__(self, name):
-        if name not in self.theirs:
-            raise KeyError(name)
-        return self.link.ask("name", name)
+        if name in self.theirs:
+            return self.link.ask("name", name)
+        if name in self.unclear:
+            raise NameError(f"name {name!r} is a builtin's, and so is another that program and tests share")
+        raise KeyError(name)
+
+
+def free_names(tests: str) -> set[str]:
+    """The names that the tests read and bind nowhere."""
+    tables = [symtable.symtable(tests, "tests", "exec")]
+    for table in tables:
+        tables += table.get_children()
+    symbols = [symbol for table in tables for symbol in table.get_symbols() if symbol.is_global()]
+    bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    return {symbol.get_name() for symbol in symbols if symbol.is_referenced()} - bound
 
 
 def split(source: str) -> tuple[str, str]:
@@ -127,7 +146,7 @@ def try_program(link: Link, job: dict) -> tuple[str, str]:
         link.ask("define", "\n".join(map(ast.unparse, classes)))
         theirs |= {statement.name: None for statement in classes}
     try:
-        exec(compile(tree, "tests", "exec"), Names(link, theirs, tree))
+        exec(compile(tree, "tests", "exec"), Names(link, theirs, tests))
     except AssertionError as error:
         if hasattr(error, "program_says"):
             raise
