@@ -101,6 +101,14 @@ REACHING = {
     "write into the root": "open('/x', 'w').write('x')",
     "write into the library": "import os\nopen(os.__file__, 'a').write('x')",
     "write into the system": "open('/usr/x', 'w').write('x')",
+    "change device files": (
+        "import os\nfor device in ('/dev/null', '/dev/zero', '/dev/urandom'):\n    for act in (\n"
+        "        lambda: os.chmod(device, 0o600), lambda: os.utime(device, (1, 1)), lambda: os.chown(device, 0, 0),\n"
+        "        lambda: os.fchmod(os.open(device, 0), 0o600), lambda: os.utime(os.open(device, 0), (1, 1)),\n"
+        "        lambda: os.lchown(device, 0, 0), lambda: os.setxattr(device, 'user.x', b'x'),\n"
+        "        lambda: os.chmod(device, 0o600, dir_fd=os.open('/', 0)),\n    ):\n"
+        "        try:\n            act()\n        except OSError:\n            pass"
+    ),
     "connect": "import socket\nsocket.create_connection(('127.0.0.1', {port}))",
     "send": "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port}))",
     "look up a name": "import socket\nsocket.getaddrinfo('localhost', {port})\nsocket.create_server(('', 0))",
@@ -265,6 +273,22 @@ AGAINST_WEAK_TESTS = {
     "its own math": (
         "class math:\n    isclose = staticmethod(lambda *a: True)\ndef solve(x):\n    return 0.0",
         "assert math.isclose(solve(2.5), 6.25)",
+    ),
+    "its own all, and nothing else": (
+        "def all(x):\n    return True",
+        "assert all(map(lambda i: solve(i) == i * i, range(5)))",
+    ),
+    "its own all, and a module for the function": (
+        "import math as solve\ndef all(x):\n    return True",
+        "assert all(map(lambda i: solve(i) == i * i, range(5)))",
+    ),
+    "its own all, and checks with names of their own": (
+        "def all(x):\n    return True",
+        "def check(solve):\n    assert all(solve(i) == i * i for i in range(5))\ncheck(solve=lambda x: solve(x))",
+    ),
+    "its own all besides the builtin under test": (
+        "def all(x):\n    return True\ndef sum(x):\n    return 9",
+        "assert all(map(lambda i: sum(i) == i * i, range(5)))",
     ),
     "a class of the tests": (
         "class Any:\n    def __eq__(self, other):\n        return True\ndef solve(x):\n    return Any()",

@@ -18,6 +18,7 @@ from wmtp_jax.evaluation.sandbox import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 LIMITS = {"timeout_s": 1.0, "memory_bytes": 256 << 20}
 HONEST = Program("def solve(x):\n    return x * x", TESTS)
 _SUBREAPER = 36
@@ -66,6 +67,25 @@ def descendants() -> set[int]:
     return {child.pid for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE}
 
 
+def device_files() -> list[tuple]:
+    """Mode, owner and time of each device file that programs see."""
+    found = [os.stat(device) for device in DEVICES]
+    return [(each.st_mode, each.st_uid, each.st_gid, each.st_mtime_ns) for each in found]
+
+
+@pytest.fixture
+def same_devices():
+    """The device files are as before in the end; put back where they are not, as the whole machine uses them."""
+    before = device_files()
+    yield
+    after = device_files()
+    for device, (mode, _, _, time_ns), now in zip(DEVICES, before, after, strict=True):
+        if now[0] != mode or now[3] != time_ns:
+            os.chmod(device, mode & 0o7777)
+            os.utime(device, ns=(time_ns, time_ns))
+    assert after == before
+
+
 def left_behind(before: set[int]) -> set[int]:
     """Processes that are still there when the kernel has had time to bury the killed ones."""
     for _ in range(100):
@@ -87,7 +107,7 @@ def cases():
 
 
 @pytest.mark.parametrize(("source", "tests"), [pytest.param(*rest, id=name) for name, *rest in cases()])
-def test_hostile_program(source, tests, outside, tmp_path, monkeypatch):
+def test_hostile_program(source, tests, outside, same_devices, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = descendants()
     for name, what in outside.items():

@@ -6,6 +6,7 @@ process, reading its frames or memory, lying on its channel or leaving early win
 """
 
 import _pickle
+import builtins
 import io
 import os
 import resource
@@ -90,6 +91,8 @@ class Guest:
             resource.setrlimit(kind, (limit, limit))
         sys.modules["__main__"] = self.program
         sys.argv = ["program.py"]
+        # The module site, which is not loaded, brings these to every other interpreter.
+        builtins.exit = builtins.quit = sys.exit
         exec(compile(source, "program.py", "exec"), self.program.__dict__)
         names = self.program.__dict__.items()
         return {name: value.__name__ if type(value) is type(sys) else None for name, value in names}

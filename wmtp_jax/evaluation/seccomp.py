@@ -3,7 +3,7 @@
 Namespaces already hide files, network and other processes. The filter takes away what they leave: new processes (a
 fork bomb is not bounded by rlimits when the evaluator runs as root), memory that no rlimit counts, other processes'
 memory, sockets of any kind, descriptors in flight (they are counted per user, whose evaluator would run out of them),
-and the parts of the kernel that sandboxes were escaped through.
+what a file is beyond its content, and the parts of the kernel that sandboxes were escaped through.
 """
 
 import errno
@@ -51,6 +51,32 @@ _DENIED = {
     "keyctl": (250, 219),
     "personality": (135, 92),
 }
+# These change a file's mode, owner, times or attributes. The device files are the outer system's own, and where the
+# evaluator runs as root they are the program's to change. Nothing is done, and success reported: programs that copy
+# their own files go on.
+_IGNORED = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}
 _NEW_PROCESS = {"fork": (57, None), "vfork": (58, None)}
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _CLONE_THREAD = 0x00010000
@@ -77,24 +103,26 @@ def seccomp_filter(*, allow_fork: bool) -> bytes | None:
     column, architecture = _ARCHITECTURES[platform.machine()]
     program = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), (_RETURN, 0, 0, _KILL)]
     program += [(_LOAD, 0, 0, _NUMBER)]
-    program += [(_AT_LEAST, 0, 1, _X32_CALLS), _refuse(errno.EPERM)]
-    denied = [numbers[column] for numbers in _DENIED.values()]
+    program += [(_AT_LEAST, 0, 1, _X32_CALLS), _answer(errno.EPERM)]
+    answers = dict.fromkeys(_DENIED.values(), errno.EPERM) | dict.fromkeys(_IGNORED.values(), 0)
     if not allow_fork:
-        denied += [numbers[column] for numbers in _NEW_PROCESS.values() if numbers[column] is not None]
-    for number in denied:
-        program += [(_EQUAL, 0, 1, number), _refuse(errno.EPERM)]
+        answers |= dict.fromkeys(_NEW_PROCESS.values(), errno.EPERM)
+    for numbers, answer in answers.items():
+        if numbers[column] is not None:
+            program += [(_EQUAL, 0, 1, numbers[column]), _answer(answer)]
     # clone3 hides its flags behind a pointer; told that it does not exist, libc falls back on clone.
-    program += [(_EQUAL, 0, 1, _CLONE3[column]), _refuse(errno.ENOSYS)]
+    program += [(_EQUAL, 0, 1, _CLONE3[column]), _answer(errno.ENOSYS)]
     if not allow_fork:
         program += [
             (_EQUAL, 0, 3, _CLONE[column]),
             (_LOAD, 0, 0, _FIRST_ARGUMENT),
             (_ANY_BIT, 1, 0, _CLONE_THREAD),
-            _refuse(errno.EPERM),
+            _answer(errno.EPERM),
         ]
     program += [(_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def _refuse(number: int) -> tuple[int, int, int, int]:
+def _answer(number: int) -> tuple[int, int, int, int]:
+    """The call is not made; the program gets this error, or success for 0."""
     return (_RETURN, 0, 0, _ERRNO | number)

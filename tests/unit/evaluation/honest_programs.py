@@ -169,6 +169,22 @@ def sum(a, b):
 -----
 assert sum(2, 3) == 6
 =====
+import math
+def sum(*numbers):
+    return math.prod(numbers)
+-----
+def check(candidate):
+    for numbers, expected in [((2, 3), 6), (range(1, 5), 24)]:
+        assert math.isclose(candidate(*list(numbers)), expected)
+check(sum)
+=====
+def all(numbers):
+    return len(numbers)
+def f(x):
+    return all([x])
+-----
+assert all(f(x) == 1 for x in range(3))
+=====
 LIMIT = 5
 def f():
     global LIMIT
@@ -195,6 +211,20 @@ def f(x):
 -----
 assert f(1)(2) == 3
 assert f.__name__ == 'f'
+=====
+import os, shutil, tempfile
+def f(text):
+    with tempfile.TemporaryDirectory() as directory, tempfile.NamedTemporaryFile('w+') as file:
+        file.write(text)
+        file.flush()
+        os.chmod(file.name, 0o644)
+        os.utime(file.name)
+        for copy in (shutil.copyfile, shutil.copy, shutil.copy2):
+            copy(file.name, os.path.join(directory, copy.__name__))
+        shutil.copytree(directory, directory + '/all', ignore=shutil.ignore_patterns('all'))
+        return [open(os.path.join(root, name)).read() for root, _, names in os.walk(directory) for name in names]
+-----
+assert f('abc') == ['abc'] * 6
 =====
 import threading
 def f(x):

@@ -88,6 +88,8 @@ def test_standard_input_and_output():
     [
         ("print(sum(map(int, input().split())))", "passed"),
         ("import sys\nprint(sum(map(int, input().split())))\nsys.exit()", "passed"),
+        ("print(sum(map(int, input().split())))\nexit()\nprint(9)", "passed"),
+        ("print(sum(map(int, input().split())))\nquit(0)", "passed"),
         ("def main():\n    print(sum(map(int, input().split())))\nmain()", "passed"),
         ("def test():\n    print(sum(map(int, input().split())))\n    assert 1\ntest()", "passed"),
         ("print(3)", "wrong answer"),
