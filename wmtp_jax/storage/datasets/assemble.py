@@ -16,6 +16,7 @@ from wmtp_jax.data.lengths import RESPONSE, lengths_metadata, lengths_path, prom
 from wmtp_jax.storage.datasets.picture import draw_statistics
 from wmtp_jax.storage.datasets.records import CHARACTERS
 from wmtp_jax.storage.datasets.statistics import split_statistics, write_statistics
+from wmtp_jax.storage.errors import StorageError
 
 _COPIED_BYTES = 1 << 22
 _ENDINGS = {"records": "jsonl", "tests": "tests.jsonl"}
@@ -36,7 +37,11 @@ def assemble(
 
     Returns:
         The part of the metadata that says what came out.
+
+    Raises:
+        StorageError: No record is left.
     """
+    _check_any([part for unit in units.values() for part in unit.values()])
     records, described, statistics = {}, {}, {}
     for split in splits:
         parts = [(number, unit[split]) for number, unit in sorted(units.items()) if split in unit]
@@ -108,6 +113,19 @@ def shard_is_whole(work: Path, number: int, split: str, kind: str, said: Mapping
         return False
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == said["sha256"]
+
+
+def _check_any(parts: Sequence[dict[str, Any]]) -> None:
+    if any(part["records"]["rows"] for part in parts):
+        return
+    counts = collections.Counter()
+    for part in parts:
+        counts.update(part["counts"])
+    taken = counts.pop("solutions", 0)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if count)
+    raise StorageError(
+        f"no record is left of {taken:,} solutions; left out were {reasons or 'none'}; give other sources or options"
+    )
 
 
 def _join(path: Path, work: Path, parts: Sequence[tuple[int, dict[str, Any]]], split: str, kind: str) -> dict[str, Any]:

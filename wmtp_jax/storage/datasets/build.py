@@ -28,7 +28,7 @@ from wmtp_jax.storage.datasets.assemble import assemble, assembled_units, shard_
 from wmtp_jax.storage.datasets.contamination import Benchmark
 from wmtp_jax.storage.datasets.records import process_unit, recipe_of
 from wmtp_jax.storage.datasets.settings import SMALL, Settings
-from wmtp_jax.storage.datasets.source import Unit, find_files, make_units, read_unit, sources_of
+from wmtp_jax.storage.datasets.source import Unit, expected_form, find_files, make_units, read_unit, sources_of
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.seal import METADATA, is_sealed, seal
 
@@ -68,7 +68,7 @@ def build(
         UserError: A source is missing, damaged or of another form; the disk is too small; the directory is taken.
     """
     recipe = recipe_of(name)
-    files = find_files(paths)
+    files = find_files(paths, recipe.PATTERNS)
     units = make_units(files, recipe)
     if settings.decontaminate:
         if "train" not in recipe.SPLITS:
@@ -184,7 +184,8 @@ def _benchmark(units: list[Unit], recipe, settings: Settings, files: Sequence[Pa
         for unit in units:
             if unit.split != "train":
                 for where, row in read_unit(unit, recipe, settings):
-                    task = recipe.task(row, unit.split, where, settings)
+                    with expected_form(where, recipe):
+                        task = recipe.task(row, unit.split, where, settings)
                     if task.split != "train":
                         yield task.instruction
         for path in files:
@@ -195,16 +196,20 @@ def _benchmark(units: list[Unit], recipe, settings: Settings, files: Sequence[Pa
 
 def _texts_of(path: Path) -> Iterator[str]:
     """The longest of the usual fields of each problem of a benchmark file."""
+    names = ("description", "text", "prompt", "instruction")
 
-    class AnyColumns:
-        REQUIRED, REPOSITORY = (), "a benchmark"
-        SPLITS = ()
+    class AnyBenchmark:
+        REQUIRED, REPOSITORY, SPLITS = (), "a benchmark", ()
+        columns = staticmethod(lambda split, settings: names)
+        rows = staticmethod(lambda batch, settings: batch.to_pylist())
         rows_of_json = staticmethod(lambda row, settings: row)
 
-    for unit in make_units(find_files([path]), AnyColumns):
-        for _, row in read_unit(unit, AnyColumns, None):
-            fields = [row.get(name) for name in ("description", "text", "prompt", "instruction")]
-            yield max((text for text in fields if isinstance(text, str)), key=len, default="")
+    for unit in make_units([path], AnyBenchmark):
+        for where, row in read_unit(unit, AnyBenchmark, None):
+            texts = [text for name in names if isinstance(text := row.get(name), str)]
+            if not texts:
+                raise StorageError(f"{where}: has no text; expected it in one of {', '.join(names)}")
+            yield max(texts, key=len)
 
 
 def _process(

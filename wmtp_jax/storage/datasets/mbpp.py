@@ -42,8 +42,11 @@ def task(row: Mapping[str, Any], split: str, where: str, settings: Settings) -> 
     """
     number, text = row["task_id"], row.get("text", row.get("prompt"))
     asserts = row["test_list"]
-    if type(number) is not int or not isinstance(text, str) or not isinstance(row["code"], str) or not asserts:
-        raise StorageError(f"{where}: expected a task of MBPP: task_id (a number), text, code and test_list")
+    texts = isinstance(asserts, list) and [text, row["code"], *asserts]
+    if type(number) is not int or not asserts or not texts or not all(isinstance(part, str) for part in texts):
+        raise StorageError(
+            f"{where}: expected a task of MBPP: task_id (a number), text, code and test_list (a list of texts)"
+        )
     split = next((name for name, numbers in _SPLIT_OF if number in numbers), None)
     if split is None:
         raise StorageError(f"{where}: task_id is {number}; expected 1 to 974, the tasks of MBPP")

@@ -16,7 +16,7 @@ from wmtp_jax.data.index import RowColumns
 from wmtp_jax.data.lengths import RESPONSE, prompt_column
 from wmtp_jax.storage.datasets.contamination import Benchmark
 from wmtp_jax.storage.datasets.settings import Settings
-from wmtp_jax.storage.datasets.source import Unit, read_unit
+from wmtp_jax.storage.datasets.source import Unit, expected_form, read_unit
 from wmtp_jax.storage.datasets.task import Solution, Task
 
 CHARACTERS = "characters"
@@ -150,23 +150,24 @@ def process_unit(
     """
     recipe, shards, room = recipe_of(name), {}, dict(limits or {})
     for where, row in read_unit(unit, recipe, settings):
-        task = recipe.task(row, unit.split, where, settings)
-        if limits is not None and room[task.split] <= 0:
-            if unit.split or not any(room.values()):
-                break
-            continue
-        if task.split not in shards:
-            shards[task.split] = Shard(work / f"unit-{number:05}.{task.split}")
-        shard = shards[task.split]
-        shard.counts.update(task.left_out)
-        solutions, prompts, responses = _chosen(task, settings, benchmark, shard.counts)
-        if limits is not None:
-            solutions = solutions[: room[task.split]]
-            room[task.split] -= len(solutions)
-        if solutions:
-            shard.add(task, solutions, prompts, responses[: len(solutions)])
-        if task.tests is not None and (solutions or not settings.small or not task.solutions):
-            shard.add_tests(task.tests)
+        with expected_form(where, recipe):
+            task = recipe.task(row, unit.split, where, settings)
+            if limits is not None and room[task.split] <= 0:
+                if unit.split or not any(room.values()):
+                    break
+                continue
+            if task.split not in shards:
+                shards[task.split] = Shard(work / f"unit-{number:05}.{task.split}")
+            shard = shards[task.split]
+            shard.counts.update(task.left_out)
+            solutions, prompts, responses = _chosen(task, settings, benchmark, shard.counts)
+            if limits is not None:
+                solutions = solutions[: room[task.split]]
+                room[task.split] -= len(solutions)
+            if solutions:
+                shard.add(task, solutions, prompts, responses[: len(solutions)])
+            if task.tests is not None and (solutions or not settings.small or not task.solutions):
+                shard.add_tests(task.tests)
     return {split: shard.finish() for split, shard in shards.items()}
 
 
@@ -235,7 +236,5 @@ def _reproduced(task: Task, solutions: list[Solution], settings: Settings) -> li
     from wmtp_jax.evaluation.execution import Program, check_programs
 
     programs = [Program(task.test_head + s.output, task.test_source, cases=task.cases) for s in solutions]
-    verdicts = check_programs(
-        programs, timeout_s=settings.timeout_s, memory_bytes=_MEMORY_BYTES, workers=1, sandbox=settings.sandbox
-    )
+    verdicts = check_programs(programs, timeout_s=settings.timeout_s, memory_bytes=_MEMORY_BYTES, workers=1)
     return [i for i, (s, verdict) in enumerate(zip(solutions, verdicts, strict=True)) if verdict.passed == s.is_correct]

@@ -23,8 +23,7 @@ class Settings:
         deduplicate: Whether a solution that a problem has twice is taken once, and one labelled both ways not at all.
         decontaminate: Whether training problems whose text occurs in a test benchmark are left out.
         reexecute: Whether each solution is run, and kept only if its label comes out.
-        sandbox: For that: "bwrap" or "none".
-        timeout_s: Seconds per program.
+        timeout_s: For that: seconds per program.
     """
 
     tokenizer_path: Path
@@ -35,7 +34,6 @@ class Settings:
     deduplicate: bool = False
     decontaminate: bool = False
     reexecute: bool = False
-    sandbox: str = "bwrap"
     timeout_s: float = 10.0
 
     @functools.cached_property
@@ -44,7 +42,9 @@ class Settings:
         return load_tokenizer(self.tokenizer_path)
 
     def as_json(self) -> dict:
-        """The settings without the place of the tokenizer, which decides nothing."""
+        """The settings without those that decide nothing."""
         fields = dataclasses.asdict(self)
         fields.pop("tokenizer_path")
+        if not self.reexecute:
+            fields.pop("timeout_s")
         return fields

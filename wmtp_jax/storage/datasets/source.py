@@ -1,6 +1,8 @@
 """Source files and the units of work that they are cut into: row groups of parquet, stretches of JSONL."""
 
+import contextlib
 import dataclasses
+import fnmatch
 import gzip
 import hashlib
 import json
@@ -37,8 +39,12 @@ class Unit:
     bytes: int
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
+def find_files(paths: Sequence[Path], patterns: Sequence[str] = ()) -> list[Path]:
     """The source files among paths and in directories.
+
+    Args:
+        paths: Files and directories.
+        patterns: Of the paths in a repository; in a directory with such files, which is a copy of it, no others count.
 
     Raises:
         StorageError: A path does not exist, nothing is found, or a download is not finished.
@@ -53,7 +59,8 @@ def find_files(paths: Sequence[Path]) -> list[Path]:
         files = [file for file in inside if file.is_file() and file.name.endswith(_ENDINGS)]
         if not files:
             raise StorageError(f"{path}: holds no {', '.join(_ENDINGS)} file; expected the published files")
-        found += files
+        published = lambda file: any(fnmatch.fnmatch(file.relative_to(path).as_posix(), p) for p in patterns)  # noqa: B023
+        found += list(filter(published, files)) or files
     return sorted(set(found), key=lambda path: (path.name, str(path)))
 
 
@@ -119,13 +126,26 @@ def read_unit(unit: Unit, recipe, settings: Settings) -> Iterator[tuple[str, dic
             raise StorageError(
                 f"{where}: not valid JSON ({error}), as when a file is only half there; fetch the file again"
             ) from error
-        missing = [name for name in recipe.REQUIRED if not isinstance(row, dict) or name not in row]
+        if not isinstance(row, dict):
+            raise StorageError(f"{where}: not a JSON object; expected one problem of {recipe.REPOSITORY} in each line")
+        missing = [name for name in recipe.REQUIRED if name not in row]
         if missing:
             raise _other_columns(where, missing[0], recipe)
-        try:
-            yield where, recipe.rows_of_json(row, settings)
-        except (KeyError, TypeError, ValueError) as error:
-            raise StorageError(f"{where}: not in the form of {recipe.REPOSITORY} ({error!r})") from error
+        with expected_form(where, recipe):
+            fields = recipe.rows_of_json(row, settings)
+        yield where, fields
+
+
+@contextlib.contextmanager
+def expected_form(where: str, recipe) -> Iterator[None]:
+    """Says of which row the values are not what the recipe takes them for."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"{where}: not in the form of {recipe.REPOSITORY} ({type(error).__name__}: {_first_line(error)}); expected "
+            "the published files"
+        ) from error
 
 
 def _read_row_group(unit: Unit, recipe, settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,108 @@
+"""What is taken of the files that a user names, and the sentence about a row that is not what it should be."""
+
+import json
+
+import pytest
+
+from wmtp_jax.data import load_tokenizer
+from wmtp_jax.storage.datasets import build, codecontests, mbpp
+from wmtp_jax.storage.datasets.assemble import assemble
+from wmtp_jax.storage.datasets.records import process_unit
+from wmtp_jax.storage.datasets.settings import Settings
+from wmtp_jax.storage.datasets.source import Unit, find_files
+from wmtp_jax.storage.errors import StorageError
+
+PROBLEM = {
+    "name": "1_A. Sum",
+    "description": "Print the sum.",
+    "public_tests": {"input": ["1 2\n"], "output": ["3\n"]},
+    "solutions": {"language": [3], "solution": ["print(3)\n"]},
+    "incorrect_solutions": {"language": [], "solution": []},
+}
+TASK = {"task_id": 601, "text": "Add.", "code": "def add(a, b): return a + b", "test_list": ["assert add(1, 2) == 3"]}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(root):
+    return load_tokenizer(root / "storage/models_v2/micro-mtp")
+
+
+@pytest.fixture
+def process(tokenizer, tmp_path):
+    """The records of one row of a data set."""
+
+    def run(name, row, **settings):
+        split = {"codecontests": "train", "mbpp": ""}[name]
+        path = tmp_path / "train.jsonl"
+        path.write_text(json.dumps(row) + "\n")
+        unit = Unit(path, split, 0, 1)
+        settings = Settings(tokenizer.path, tokenizer.digest, **settings)
+        return process_unit(0, unit, name, settings, tmp_path, None, None)
+
+    return run
+
+
+def test_of_a_copy_of_the_repository_one_version_is_taken(tmp_path):
+    for name in ("full/train-0.parquet", "sanitized/train-0.parquet", "more/full/train-0.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert find_files([tmp_path], mbpp.PATTERNS) == [tmp_path / "full/train-0.parquet"]
+    assert find_files([tmp_path / "sanitized"], mbpp.PATTERNS) == [tmp_path / "sanitized/train-0.parquet"]
+    assert len(find_files([tmp_path], codecontests.PATTERNS)) == 3
+
+
+@pytest.mark.parametrize("name", ["codecontests", "mbpp"])
+def test_the_rows_that_are_damaged_below_are_whole(process, name):
+    (part,) = process(name, PROBLEM if name == "codecontests" else TASK).values()
+    assert part["records"]["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("codecontests", PROBLEM | {"solutions": {"language": [3], "solution": [None]}}),
+        ("codecontests", PROBLEM | {"solutions": [1]}),
+        ("codecontests", PROBLEM | {"description": "a lone surrogate: \ud800"}),
+        ("codecontests", ["no object"]),
+        ("mbpp", TASK | {"test_list": [1]}),
+        ("mbpp", TASK | {"test_list": "assert add(1, 2) == 3"}),
+        ("mbpp", TASK | {"test_imports": [1]}),
+    ],
+)
+def test_a_row_of_another_form_is_named(process, name, row):
+    with pytest.raises(StorageError, match=r"train\.jsonl: byte 0: [^\n]*expected") as caught:
+        process(name, row)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_record_left_says_why(process, tokenizer, tmp_path):
+    parts = process("codecontests", PROBLEM, max_tokens=3)
+    with pytest.raises(StorageError, match="no record is left of 1 solutions; left out were 1 over_length;"):
+        assemble(tmp_path, tmp_path, {0: parts}, ("train",), tokenizer)
+
+
+def test_the_time_limit_is_a_setting_of_the_reexecution_alone(tokenizer):
+    settings = lambda **given: Settings(tokenizer.path, tokenizer.digest, **given).as_json()
+    assert settings(timeout_s=1.0) == settings(timeout_s=2.0)
+    assert settings(timeout_s=1.0, reexecute=True) != settings(timeout_s=2.0, reexecute=True)
+
+
+def test_benchmarks_are_read_from_every_kind_of_file(tmp_path):
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"prompt": "one", "text": "longer"}\n')
+    assert list(build._texts_of(lines)) == ["longer"]
+    for line in ("[1]", '{"answer": "x"}'):
+        lines.write_text(line + "\n")
+        with pytest.raises(StorageError, match=r"a\.jsonl: byte 0: .*; expected"):
+            list(build._texts_of(lines))
+
+
+def test_benchmarks_in_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="reading parquet needs the extra 'datasets'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"answer": [1, 2], "description": ["one", "two"]}), path)
+    assert list(build._texts_of(path)) == ["one", "two"]
+    parquet.write_table(pyarrow.table({"answer": [1, 2]}), path)
+    with pytest.raises(StorageError, match=r"a\.parquet: row group 0, row 1: has no text; expected it in one of"):
+        list(build._texts_of(path))
