@@ -138,7 +138,7 @@ class Court:
                         raise ExecutionError(f"the process that runs the tests does not start: {error}.") from error
 
     def _start_judge(self) -> None:
-        self.control, theirs = socket.socketpair()
+        control, theirs = socket.socketpair()
         with theirs:
             # Not tied to this thread, which may end before the process does: the judge leaves when its socket closes.
             self.judge = self.walls.start(
@@ -150,6 +150,7 @@ class Court:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+        self.control = control
 
     def _stop_judge(self) -> None:
         self.control.close()

@@ -8,6 +8,7 @@ tests handed over apart from the program. Tests that stand at the end of one sou
 """
 
 import functools
+import resource
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,9 @@ from wmtp_jax.evaluation.errors import ExecutionError
 from wmtp_jax.evaluation.sandbox import probe
 
 __all__ = ["Program", "Verdict", "check_programs", "require_sandbox", "run_program"]
+
+# Open files of one worker, with its next guest, and those of the rest of this process.
+_FILES_PER_WORKER, _FILES_BESIDE = 16, 128
 
 
 def run_program(
@@ -62,7 +66,7 @@ def check_programs(
         programs: sources, or programs with tests.
         timeout_s: wall-clock seconds per program.
         memory_bytes: address space per program.
-        workers: programs that run at the same time.
+        workers: programs that run at the same time; fewer where this process may not open enough files for them.
         sandbox: "bwrap" or "none".
         on_verdict: called with (index, verdict) as each program ends, one at a time, in the order of the ends.
 
@@ -71,6 +75,8 @@ def check_programs(
     """
     if workers < 1:
         raise ExecutionError(f"programs need at least one worker, not {workers}.")
+    room = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _FILES_BESIDE) // _FILES_PER_WORKER
+    workers = min(workers, max(1, room))
     court = _court(sandbox)
     lock, spares = threading.Lock(), court.spares()
 

@@ -141,9 +141,11 @@ def try_program(link: Link, job: dict) -> tuple[str, str]:
     except (SyntaxError, ValueError) as error:
         return ("broken tests", str(error))
     classes = [statement for statement in tree.body if _is_data_class(statement)]
-    tree.body = [statement for statement in tree.body if statement not in classes]
     if classes:
-        link.ask("define", "\n".join(map(ast.unparse, classes)))
+        # What makes them is imported with them: `@dataclass`.
+        needed = [each for each in tree.body if each in classes or isinstance(each, ast.Import | ast.ImportFrom)]
+        link.ask("define", "\n".join(map(ast.unparse, needed)))
+        tree.body = [statement for statement in tree.body if statement not in classes]
         theirs |= {statement.name: None for statement in classes}
     try:
         exec(compile(tree, "tests", "exec"), Names(link, theirs, tests))
@@ -241,7 +243,12 @@ def main() -> None:
         data, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not data:
             return
-        if os.fork() == 0:
+        try:
+            process = os.fork()
+        except OSError:
+            # The evaluator sees its line close with nothing said on it, and asks again.
+            process = None
+        if process == 0:
             try:
                 control.close()
                 child(*descriptors)

@@ -85,7 +85,10 @@ class Walls:
     def refuse(self) -> NoReturn:
         """Says why no program starts, in bubblewrap's own words where it has some."""
         wrap = bwrap_command(self.bwrap) if self.bwrap else ()
-        trial = subprocess.run([*wrap, interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, env={})
+        try:
+            trial = subprocess.run([*wrap, interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, env={})
+        except OSError as error:
+            raise ExecutionError(f"no process starts ({error}); use fewer workers, or free memory.") from error
         said = trial.stderr.decode(errors="replace").strip().splitlines()
         if said:
             raise ExecutionError(f"the sandbox does not start ({said[-1]}); {_INSTEAD}.")

@@ -90,6 +90,16 @@ assert last(a) == 3
 assert a.next.value == 2
 assert isinstance(a, Node) and not isinstance(3, Node)
 =====
+def shift(p):
+    return type(p)(p.x + 1)
+-----
+from dataclasses import dataclass
+@dataclass
+class P:
+    x: int
+assert shift(P(1)) == P(2) != P(1)
+assert shift(P(1)).x == 2
+=====
 def first(node):
     return node.value
 -----

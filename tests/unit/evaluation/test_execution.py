@@ -1,5 +1,9 @@
 """Verdicts on honest and on failing programs, and what tests may do with a program's objects."""
 
+import resource
+import signal
+import socket
+import sys
 import threading
 import time
 
@@ -7,10 +11,10 @@ import psutil
 import pytest
 from honest_programs import HONEST
 
-from wmtp_jax.evaluation import ExecutionError, Program, check_programs, execution, run_program
+from wmtp_jax.evaluation import ExecutionError, Program, check_programs, execution, judge, run_program
 from wmtp_jax.evaluation.judge import split
 from wmtp_jax.evaluation.link import replace
-from wmtp_jax.evaluation.sandbox import bwrap_command, find_bwrap, probe
+from wmtp_jax.evaluation.sandbox import Walls, bwrap_command, find_bwrap, probe
 from wmtp_jax.evaluation.seccomp import seccomp_filter
 
 LIMITS = {"timeout_s": 5.0, "memory_bytes": 256 << 20}
@@ -130,6 +134,52 @@ def test_a_killed_judge_is_replaced():
     court.judge.kill()
     court.judge.wait()
     assert run_program("assert 1", **LIMITS).passed
+
+
+def test_a_judge_that_cannot_fork_says_nothing_and_goes_on(monkeypatch):
+    def refuse():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    handler = signal.getsignal(signal.SIGCHLD)
+    control, theirs = socket.socketpair()
+    line, judge_line = socket.socketpair()
+    channel, judge_channel = socket.socketpair()
+    monkeypatch.setattr(judge.os, "fork", refuse)
+    monkeypatch.setattr(sys, "argv", ["judge", str(theirs.detach())])
+    with control, line, channel:
+        socket.send_fds(control, [b"."], [judge_channel.fileno(), judge_line.fileno()])
+        judge_channel.close()
+        judge_line.close()
+        control.shutdown(socket.SHUT_WR)
+        try:
+            judge.main()
+        finally:
+            signal.signal(signal.SIGCHLD, handler)
+        assert line.recv(1) == channel.recv(1) == b""
+
+
+def test_where_no_process_starts_the_error_is_a_sentence(monkeypatch):
+    def refuse(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.subprocess.run", refuse)
+    with pytest.raises(ExecutionError, match=r"no process starts \(.*unavailable\); use fewer workers"):
+        Walls("bwrap").refuse()
+
+
+def test_workers_are_as_many_as_open_files_allow():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    run_program("assert 1", **LIMITS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        threads = set()
+        verdicts = check_programs(
+            ["assert 1"] * 40, workers=40, on_verdict=lambda *_: threads.add(threading.get_ident()), **LIMITS
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(verdict.passed for verdict in verdicts)
+    assert len(threads) <= 8
 
 
 def test_error_in_the_callback_stops_the_pool():
