@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def load_problems(
         shots: worked examples before each problem of mbpp, 3 or 0.
 
     Raises:
-        EvaluationError: unknown benchmark, or a file that is missing or not of the expected form.
+        EvaluationError: unknown benchmark, or a file that is missing, malformed or asks a problem twice.
     """
     if benchmark not in BENCHMARKS:
         if not benchmark.endswith((".jsonl", ".jsonl.gz")):
@@ -152,10 +153,10 @@ def codecontests(path: Path, template: str) -> list[Problem]:
 
 
 def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
-    """("FILE:LINE", object) of a JSONL file whose objects have at least these fields."""
+    """("FILE:LINE", object) of a JSONL file whose objects have at least these fields; the first one names them."""
     if not path.is_file():
         raise EvaluationError(f"{path}: no such benchmark file; expected a .jsonl or .jsonl.gz file there.")
-    number = 0
+    number, lines = 0, {}
     try:
         with (
             gzip.open(path, "rt", encoding="utf-8")
@@ -170,9 +171,17 @@ def _rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
                         f"{path}:{number}: no field {missing[0]!r}; expected {', '.join(fields)}, so this seems to be "
                         "the file of another benchmark."
                     )
+                name = str(row[fields[0]])
+                if lines.setdefault(name, number) != number:
+                    raise EvaluationError(
+                        f"{path}:{number}: {fields[0]} {name!r:.60} stands in line {lines[name]} already; expected "
+                        "each problem once."
+                    )
                 yield f"{path}:{number}", row
-    except (ValueError, EOFError, OSError) as error:
-        raise EvaluationError(f"{path}:{number + 1}: not readable as JSON lines ({error}).") from error
+    except json.JSONDecodeError as error:
+        raise EvaluationError(f"{path}:{number}: not a JSON line ({error}); expected one object per line.") from error
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        raise EvaluationError(f"{path}: not readable after line {number} ({error}); copy the file anew.") from error
     if not number:
         raise EvaluationError(f"{path}: the file is empty; expected one JSON object per line.")
 

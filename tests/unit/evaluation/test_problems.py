@@ -1,5 +1,6 @@
 """Prompts, stop rules and tests of every benchmark."""
 
+import gzip
 import json
 
 import pytest
@@ -151,7 +152,25 @@ def test_wrong_input_is_one_sentence(benchmark, content, said, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "is empty"), ("{", "not readable"), ("\xff", "not readable")])
+def test_a_problem_that_comes_twice_is_refused(tmp_path):
+    row = {"task_id": 11, "code": "x = 1", "test_list": ["assert x"], "text": "t"}
+    path = write(tmp_path / "data.jsonl", row, row | {"task_id": 12}, row | {"code": "x = 2"})
+    with pytest.raises(EvaluationError, match=r"data.jsonl:3: task_id '11' stands in line 1 already; expected"):
+        load_problems("mbpp", path, shots=0)
+
+
+def test_a_damaged_compressed_file_is_one_sentence(tmp_path):
+    path = tmp_path / "data.jsonl.gz"
+    content = bytearray(gzip.compress(b'{"task_id": 1}\n' * 100))
+    content[12:20] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=r"data.jsonl.gz: not readable after line 0"):
+        load_problems("mbpp", path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "is empty"), ("{", "jsonl:1: not a JSON line"), ("\xff", "not readable after line 0")]
+)
 def test_damaged_files_are_one_sentence(content, said, tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_bytes(content.encode("latin-1"))
