@@ -38,7 +38,7 @@ class RowFile:
 
     Args:
         path: the file; made when it is not there.
-        settings: what the job is; a file of another job is refused.
+        settings: what the job is; a file with rows of another job is refused.
 
     Attributes:
         rows: those that were there, by (task_id, sample).
@@ -62,9 +62,12 @@ class RowFile:
             ) from None
         try:
             self._cut_off_torn_line()
-            if self._file.tell() == 0:
+            found, rows = read_rows(path) if self._file.tell() else (settings, [])
+            if not rows:
+                # Settings alone bind nobody: a job that was refused may have left them.
+                self._file.truncate(0)
                 self._write({"settings": settings})
-            found, rows = read_rows(path)
+                found = settings
             for name in sorted(found.keys() | settings.keys()):
                 if found.get(name) != settings.get(name):
                     raise EvaluationError(

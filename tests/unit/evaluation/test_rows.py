@@ -38,6 +38,13 @@ def test_another_job_is_refused(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_settings_without_a_row_bind_nobody(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    RowFile(path, SETTINGS | {"top_p": 0}).__exit__()
+    fill(path)
+    assert read_rows(path) == (SETTINGS, ROWS)
+
+
 def test_a_second_process_is_refused(tmp_path):
     with RowFile(tmp_path / "rows.jsonl", SETTINGS), pytest.raises(EvaluationError, match="in use"):
         RowFile(tmp_path / "rows.jsonl", SETTINGS)
