@@ -32,6 +32,7 @@ from wmtp_jax.evaluation.summary import summarize, table
 from wmtp_jax.model import ModelConfig, MTPTransformer
 from wmtp_jax.training.run_directory import write_text_atomically
 
+_DAY_SECONDS = 86400
 # An interpreter takes about 20 MB.
 _LEAST = {"n_samples": 1, "batch_size": 1, "workers": 1, "limit": 1, "memory_mb": 64}
 
@@ -186,7 +187,7 @@ def _output(arguments) -> Path:
 
 def _digest(problems: list[Problem]) -> str:
     """Of all that makes a sample or its verdict what it is."""
-    fields = [(problem.task_id, problem.prompt, problem.stop, problem.tests, problem.cases) for problem in problems]
+    fields = [dataclasses.astuple(dataclasses.replace(problem, solution="")) for problem in problems]
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
@@ -208,8 +209,8 @@ def _validate(arguments: argparse.Namespace) -> None:
     for name, least in _LEAST.items():
         if getattr(arguments, name) is not None and getattr(arguments, name) < least:
             raise EvaluationError(f"--{name} is {getattr(arguments, name)}; expected at least {least}.")
-    if not arguments.timeout_s > 0:
-        raise EvaluationError(f"--timeout_s is {arguments.timeout_s}; expected a positive number of seconds.")
+    if not 0 < arguments.timeout_s <= _DAY_SECONDS:
+        raise EvaluationError(f"--timeout_s is {arguments.timeout_s}; expected seconds above 0, a day at most.")
     if arguments.model:
         _ks_of(arguments, arguments.n_samples)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import converters
 from wmtp_jax.data import Tokenizer, encode_prompt, load_tokenizer
-from wmtp_jax.decoding import Generation, generate_text
+from wmtp_jax.decoding import DecodingError, Generation, generate_text
 from wmtp_jax.errors import UserError
 from wmtp_jax.model import ModelConfig
 
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, params = converters.load(directory, dtype="float32")
     # A story teller's tokenizer may drop repeated spaces; that is no reason not to hear its story.
     tokenizer = load_tokenizer(directory, vocab_size=config.vocab_size, for_code=False)
-    text = sys.stdin.read() if arguments.prompt == "-" else arguments.prompt
+    text = _prompt(arguments.prompt)
     prompt = encode_prompt(text, tokenizer)
     settings = {
         "stop": arguments.stop,
@@ -110,6 +110,17 @@ def run(arguments: argparse.Namespace) -> int:
     stream.finish(result)
     print(_summary(result, config, seconds, compiled - start, arguments), file=sys.stderr)
     return 0
+
+
+def _prompt(argument: str) -> str:
+    """The prompt itself, or what standard input holds."""
+    try:
+        text = sys.stdin.read() if argument == "-" else argument
+        # Python lets bytes that are no UTF-8 through as lone surrogates, depending on the locale.
+        text.encode()
+    except UnicodeError as error:
+        raise DecodingError(f"the prompt is not UTF-8 text ({error}); convert it to UTF-8.") from error
+    return text
 
 
 def model_directory(path: Path) -> Path:

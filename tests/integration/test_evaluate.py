@@ -117,6 +117,7 @@ def test_greedy_with_and_without_speculation_write_the_same(model, tmp_path):
         assert main([*arguments, "--max_new_tokens", "48", "--generate_only"]) == 0
         texts.append([json.loads(line)["text"] for line in (output / "samples.jsonl").read_text().splitlines()[1:]])
         assert "pass_at_k" not in result(output)
+        assert len(result(output)["acceptance"]) == (0 if more else 3)
     assert texts[0] == texts[1]
 
 
@@ -143,6 +144,8 @@ def refused(arguments, capsys):
         (["--benchmark", "microcode", "--memory_mb", "1"], "--memory_mb is 1; expected at least 64"),
         (["--benchmark", "microcode", "--output", "/dev/null/x"], "cannot be written (Not a directory)"),
         (["--benchmark", "microcode", "--timeout_s", "0"], "--timeout_s is 0"),
+        (["--benchmark", "microcode", "--timeout_s", "inf"], "--timeout_s is inf; expected seconds above 0, a day at"),
+        (["--benchmark", "microcode", "--timeout_s", "1e9"], "--timeout_s is 1000000000.0"),
         (["--benchmark", "microcode", "--samples", "x"], "either --model"),
         (["--benchmark", "microcode", "--template", "raw", "--max_new_tokens", "0", "--limit", "1"], "max_new_tokens"),
     ],

@@ -76,6 +76,10 @@ def refusal(place, tmp_path, capsys):
         ("critic.lambda_=-0.1", "config.critic.lambda_ is -0.1; expected between 0 and 1"),
         ("critic.lambda_alpha=-1.0", "config.critic.lambda_alpha is -1.0"),
         ("critic.returns=td", "config.critic.returns is 'td'; expected monte_carlo or lambda"),
+        (
+            "evaluation.timeout_s=1e9",
+            "config.evaluation.timeout_s is 1000000000.0; expected seconds above 0",
+        ),
         ("critic.value_clip=0.0", "config.critic.value_clip is 0.0"),
         ("critic.target_decay=1.0", "config.critic.target_decay is 1.0; expected at least 0 and below 1"),
         ("critic.batch_size=5", "config.critic.pairs is on, but the batch size 5 is odd"),

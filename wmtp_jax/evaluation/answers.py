@@ -39,7 +39,7 @@ class Answer:
         stop_reason: "eos", "stop" (the rule) or "length".
         tokens: number of new tokens.
         forward_passes: through the model; the prefill counts 1.
-        accepted: how often the draft of head 2, 3, ... was kept.
+        accepted: how often the draft of head 2, 3, ... was kept; empty where none was made.
     """
 
     text: str
@@ -115,7 +115,7 @@ def answer_problems(
     for problem, prompt, rule, result in zip(problems, prompts, rules, results, strict=True):
         result = _cut(tokenizer, prompt, rule, result)
         text = problem.answer(tokenizer.decode_continuation(prompt, result.tokens))
-        accepted = result.accepted(config.n_future_tokens)
+        accepted = result.accepted(config.n_future_tokens) if decoding.speculate else []
         answers.append(Answer(text, result.stop_reason, len(result.tokens), result.forward_passes, accepted))
     return answers
 

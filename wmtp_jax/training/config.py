@@ -176,7 +176,7 @@ _RULES = {
     "evaluation.batch_size": _at_least_1,
     "evaluation.problems": _at_least_0,
     "evaluation.max_new_tokens": _at_least_1,
-    "evaluation.timeout_s": _positive,
+    "evaluation.timeout_s": (lambda v: 0 < v <= 86400, "seconds above 0, at most 86400, a day"),
     "evaluation.sandbox": _one_of(("bwrap", "none")),
     "export.layout": _one_of(("meta", "hf")),
     "export.dtype": _one_of(("float32", "float16", "bfloat16")),

@@ -114,3 +114,12 @@ def test_the_prompt_may_come_from_standard_input(run_directory, capsys, monkeypa
         monkeypatch.setattr(sys, "stdin", stdin)
         assert main(["--model", str(run_directory), "--prompt", "-", "--max_new_tokens", "3"]) == 0
     assert capsys.readouterr().out.startswith("def g(y):\n    return")
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_prompt_of_another_encoding_is_refused(errors, run_directory, capsys, monkeypatch, tmp_path):
+    (tmp_path / "prompt").write_bytes(b"caf\xe9")
+    with (tmp_path / "prompt").open(encoding="utf-8", errors=errors) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert main(["--model", str(run_directory), "--prompt", "-"]) == 2
+    assert capsys.readouterr().err.startswith("error: the prompt is not UTF-8 text (")
