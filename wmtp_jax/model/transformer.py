@@ -75,8 +75,14 @@ class MTPTransformer(nn.Module):
 
     def head_states(self, trunk_BxSxD, segment_ids_BxS=None) -> jax.Array:
         """States of every head after the shared final norm: [N, B, S, D], ready for the unembedding."""
-        states, _ = self._heads(trunk_BxSxD, _positions(trunk_BxSxD), segment_ids_BxS, None)
-        return states
+        rope = rope_table(_positions(trunk_BxSxD), self.config)
+
+        def body(block, carry, _):
+            states, _ = block(trunk_BxSxD, rope, segment_ids_BxS)
+            return carry, states
+
+        _, states_NxBxSxD = _stacked(body, self.config.n_future_tokens, "future_tokens")(self.heads, (), None)
+        return self.norm(states_NxBxSxD)
 
     def normed(self, states) -> jax.Array:
         """The shared final norm of any states [..., D]."""
@@ -119,8 +125,18 @@ class MTPTransformer(nn.Module):
             Normed head states [N, B, S, D] and the new cache.
         """
         hidden, trunk_cache = self._trunk(tokens_BxS, positions_BxS, None, cache["trunk"])
-        states, heads_cache = self._heads(hidden, positions_BxS, None, cache["heads"])
-        return states, {"trunk": trunk_cache, "heads": heads_cache}
+        rope = rope_table(positions_BxS, self.config)
+
+        def body(block, cache):
+            states, cache = block(hidden, rope, None, positions_BxS, jax.tree.map(lambda x: x[None], cache), 0)
+            return states, jax.tree.map(lambda x: x[0], cache)
+
+        # Side by side, not in turn: a block of a few tokens is too little work to pay for a copy of each head's weights.
+        heads = nn.vmap(
+            body, variable_axes={"params": 0}, split_rngs={"params": True}, axis_size=self.config.n_future_tokens
+        )
+        states_NxBxSxD, heads_cache = heads(self.heads, cache["heads"])
+        return self.norm(states_NxBxSxD), {"trunk": trunk_cache, "heads": heads_cache}
 
     def _trunk(self, tokens_BxS, positions, segment_ids, cache):
         rope = rope_table(positions, self.config)
@@ -134,18 +150,6 @@ class MTPTransformer(nn.Module):
             self.trunk, (hidden, cache), jnp.arange(self.config.n_trunk_layers)
         )
         return hidden, cache
-
-    def _heads(self, trunk_BxSxD, positions, segment_ids, cache):
-        rope = rope_table(positions, self.config)
-
-        def body(block, cache, head):
-            states, cache = block(trunk_BxSxD, rope, segment_ids, positions, cache, head)
-            return cache, states
-
-        cache, states_NxBxSxD = _stacked(body, self.config.n_future_tokens, "future_tokens")(
-            self.heads, cache, jnp.arange(self.config.n_future_tokens)
-        )
-        return self.norm(states_NxBxSxD), cache
 
 
 def _stacked(body, length: int, axis_name: str):
