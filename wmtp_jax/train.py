@@ -160,7 +160,7 @@ def add_reference_scores(config: ml_collections.ConfigDict, assets: Assets, work
         assets.train,
         reference,
         tokenizer=assets.tokenizer,
-        name=f"{data.parent.name}-{data.name.partition('.')[0]}-{reference.name}",
+        name=f"{_name_of(data)}-{reference.name}",
         cache_directory=workdir / "reference_cache",
         batch_size=config.evaluation.batch_size,
         buckets=config.data.buckets,
@@ -172,6 +172,12 @@ def add_reference_scores(config: ml_collections.ConfigDict, assets: Assets, work
     assets.train = dataclasses.replace(assets.train, token_scores={"reference_nll": scores})
 
 
+def _name_of(data: Path) -> str:
+    """A data set's file in a word: its directory, that of the data set where it lies in processed/, and its stem."""
+    directory = data.parent.parent if data.parent.name == "processed" else data.parent
+    return f"{directory.name}-{data.name.partition('.')[0]}"
+
+
 def replace_outcomes(config: ml_collections.ConfigDict, assets: Assets, workdir: Path) -> None:
     """A reward model's verdicts in the place of is_correct, in the training and in the validation data."""
 
@@ -180,7 +186,7 @@ def replace_outcomes(config: ml_collections.ConfigDict, assets: Assets, workdir:
         scores = reward_scores(
             solutions_of(examples, data, assets.tokenizer, config.data.template),
             resolve(config.data.reward_model),
-            name=f"{data.parent.name}-{data.name.partition('.')[0]}-{Path(config.data.reward_model).name}",
+            name=f"{_name_of(data)}-{Path(config.data.reward_model).name}",
             cache_directory=workdir / "reward_cache",
             batch_size=config.evaluation.batch_size,
             dtype=config.model.dtype,

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from published_models import write_starling
 from configs import verifiable
 from wmtp_jax.data import read_records
 from wmtp_jax.storage.models import set_up_model
-from wmtp_jax.train import replace_outcomes
+from wmtp_jax.train import _name_of, replace_outcomes
 from wmtp_jax.training.assets import load_assets
 
 
@@ -48,3 +49,15 @@ def test_unlabelled_solutions_get_outcomes(config, tmp_path, capsys):
     replace_outcomes(config, again, tmp_path)
     np.testing.assert_array_equal(again.train.rewards, assets.train.rewards)
     assert capsys.readouterr().out.count("read from") == 2
+
+
+def test_data_sets_of_one_layout_have_caches_of_their_own():
+    names = [
+        _name_of(Path("storage/datasets_v2", *rest))
+        for rest in (
+            ("codecontests", "processed", "train.jsonl"),
+            ("codecontests-small", "processed", "train.jsonl"),
+            ("microcode", "train.jsonl.gz"),
+        )
+    ]
+    assert names == ["codecontests-train", "codecontests-small-train", "microcode-train"]
