@@ -265,6 +265,14 @@ def test_a_name_is_taken_once(plain, tmp_path, capsys):
     assert (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes() == sums
 
 
+def test_a_tokenizer_is_taken_from_a_directory(plain, tmp_path):
+    given = tmp_path / "given"
+    (given / "tokenizer").mkdir(parents=True)
+    content = shutil.move(plain / "tokenizer.model", given / "tokenizer" / "tokenizer.model").read_bytes()
+    assert set_up("mine", plain, tmp_path, "--tokenizer", str(given)) == 0
+    assert (tmp_path / "models_v2/mine/tokenizer/tokenizer.model").read_bytes() == content
+
+
 def test_the_reference_must_have_the_policys_tokenizer(storage, plain, tmp_path, capsys):
     shutil.copytree(storage / "models_v2/meta-llama-mtp/tokenizer", tmp_path / "models_v2/meta-llama-mtp/tokenizer")
     (plain / "tokenizer.model").write_bytes((plain / "tokenizer.model").read_bytes() + b"\n")

@@ -98,7 +98,8 @@ def _models(arguments: argparse.Namespace) -> int:
         repository, folder = _on_the_hub(arguments.name, arguments.download)
         fetched = arguments.storage / MODELS / ".downloads" / arguments.name
         choose = lambda names: choose_files(names, folder)
-        revision = download(repository, arguments.revision, choose, fetched, extra_copies=1)
+        partial = arguments.storage / MODELS / f"{arguments.name}.partial"
+        revision = download(repository, arguments.revision, choose, fetched, result=partial)
         source = fetched / revision
         origin = f"https://huggingface.co/{repository}" + (f", folder {folder}" if folder else "")
     elif source is None:

@@ -49,7 +49,7 @@ def download(
     choose: Callable[[list[str]], list[str]],
     directory: Path,
     *,
-    extra_copies: int = 0,
+    result: Path | None = None,
     repo_type: str = "model",
 ) -> str:
     """Fetches files of a repository; what is there already, or in the hub's own cache, is not fetched again.
@@ -61,7 +61,7 @@ def download(
         revision: commit, branch or tag; None takes the newest.
         choose: the names to fetch, of all names.
         directory: to fetch into; the commit becomes a directory in it.
-        extra_copies: how many more times the bytes will be written to that disk, for the check of its room.
+        result: where the bytes will be written once more, on the same disk, for the check of its room.
         repo_type: "model" or "dataset".
 
     Returns:
@@ -94,7 +94,8 @@ def download(
             parts.append(_Part(name, url, metadata.size or 0, metadata.etag or "", cached))
         missing = [part for part in parts if not (directory / part.name).exists()]
         arriving = sum(part.size - _size(_incomplete(directory, part)) for part in missing if not part.cached)
-        check_room(directory, arriving + extra_copies * sum(part.size for part in parts))
+        copied = sum(part.size for part in parts) - _bytes_in(result) if result else 0
+        check_room(directory, arriving + max(copied, 0))
         print(f"{repository} at {info.sha}: {len(parts)} files, {arriving / 1e9:.2f} GB to fetch into {directory}")
         for part in missing:
             _fetch(part, directory, headers)
@@ -133,6 +134,12 @@ def _incomplete(directory: Path, part: _Part) -> Path:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _bytes_in(directory: Path) -> int:
+    """What a stopped set-up takes of the disk, in blocks: its files have their final sizes from the start."""
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_blocks * 512 for path in files)
 
 
 def _is_whole(path: Path, part: _Part) -> bool:

@@ -61,7 +61,7 @@ def set_up_model(
     source = _find(source, model)
     checkpoint = open_checkpoint(source)
     _check_kind(checkpoint, model)
-    own_tokenizer = tokenizer or _beside(source, model)
+    own_tokenizer = load_tokenizer(tokenizer, for_code=False).path if tokenizer else _beside(source, model)
     shared = _shared_tokenizer(model, storage, own_tokenizer)
     vocabulary = load_tokenizer(shared or own_tokenizer, vocab_size=checkpoint.config.vocab_size, for_code=False)
     plan = make_plan(

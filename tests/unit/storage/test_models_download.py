@@ -2,11 +2,12 @@
 
 import fcntl
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.hub import _fetch, _Part, check_room, choose_files
+from wmtp_jax.storage.hub import _fetch, _Part, check_room, choose_files, download
 
 META = ["7B_1T_1/params.json", "7B_1T_4/consolidated.pth", "7B_1T_4/params.json", "README.md", "tokenizer.model"]
 LLAMA = ["config.json", "tokenizer.json", "tokenizer.model", "README.md", "original/consolidated.00.pth"]
@@ -41,6 +42,23 @@ def test_room_is_looked_for_on_the_disk_that_will_be_written(tmp_path, monkeypat
     assert asked == [tmp_path]
     with pytest.raises(StorageError, match="download and result together"):
         check_room(tmp_path, 41)
+
+
+def test_what_a_stopped_set_up_wrote_needs_no_room_again(tmp_path, monkeypatch):
+    """All is fetched, half of the result is written, and there is room for the other half alone."""
+    hub = pytest.importorskip("huggingface_hub", reason="downloading needs the extra 'datasets'")
+    size, partial = 1 << 20, tmp_path / "mine.partial"
+    info = SimpleNamespace(sha="commit", siblings=[SimpleNamespace(rfilename="model.bin")])
+    monkeypatch.setattr(hub.HfApi, "repo_info", lambda *_, **__: info)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda *_, **__: SimpleNamespace(size=size, etag=""))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(4 * size, 0, size // 2))
+    for path, content in ((tmp_path / "commit/model.bin", size), (partial / "model/model.bin", size // 2)):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x" * content)
+    assert download("someone/llama", None, lambda names: names, tmp_path, result=partial) == "commit"
+    shutil.rmtree(partial)
+    with pytest.raises(StorageError, match="download and result together"):
+        download("someone/llama", None, lambda names: names, tmp_path, result=partial)
 
 
 def test_a_file_in_the_hubs_own_cache_is_linked(tmp_path):
