@@ -1,9 +1,9 @@
 """Where each record of a JSONL file lies, and what sampling has to know of it, without reading the file again.
 
 The index of DIR/NAME.jsonl is DIR/NAME.jsonl.index where a set-up left one; for any other file it is built at the first
-use and kept in the cache directory. It belongs to a file by the file's size and the SHA-256 of blocks spread over it,
-which takes no time; every record that is read later is compared with its own checksum, so that no record that changed
-since is trained on.
+use and kept in the cache directory. It belongs to a file by the file's size, the SHA-256 of blocks spread over it and, in
+the cache, the time of its last change, which takes no time; every record that is read later is compared with its own
+checksum, so that no record that changed since is trained on.
 """
 
 import array
@@ -125,7 +125,8 @@ class Index:
         if zlib.crc32(line) != self.checksum[row]:
             raise DataError(
                 f"{self.path}:{row + 1}: the line is not the one that was there when the file was indexed; the file "
-                "changed or is damaged, so restore it, or start again to have it indexed as it is now."
+                f"changed or is damaged, so restore it, or delete {index_path(self.path).name} beside it, if there is "
+                "one, and start again to have it indexed as it is now."
             )
         return parse_record(line, f"{self.path}:{row + 1}")
 
@@ -145,13 +146,16 @@ def open_index(path: str | Path) -> Index:
     path = Path(path)
     check_file(path)
     identity = identity_of(path)
+    # A file from elsewhere may be edited in place, where the sampled blocks do not see it.
+    cached_identity = identity | {"modified_ns": path.stat().st_mtime_ns}
     cached = cache_file(path, f"{identity['blocks_sha256'][:16]}.index")
-    for candidate in (index_path(path), cached):
+    for candidate, expected in ((index_path(path), identity), (cached, cached_identity)):
         if candidate.is_file():
             columns = map_columns(candidate)
-            if columns.metadata.get("form") == _FORM and columns.metadata.get("identity") == identity:
+            if columns.metadata.get("form") == _FORM and columns.metadata.get("identity") == expected:
                 return _index(path, columns, columns.metadata)
     columns, metadata = build_index(path)
+    metadata["identity"] = cached_identity
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_columns(cached, [columns], metadata)

@@ -3,13 +3,14 @@
 import gzip
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from wmtp_jax.data import DataError, Sampling, evaluation_batches, load_examples, make_batches
-from wmtp_jax.data.index import open_index
+from wmtp_jax.data.index import identity_of, open_index
 
 RNG = np.random.default_rng(4)
 LABELS = {"correct": True, "incorrect": False}
@@ -103,6 +104,22 @@ def test_an_index_is_used_again_and_a_moved_file_is_known(files, tokenizer, cach
     moved = shutil.move(files[0], tmp_path / "elsewhere" / "a.jsonl")
     load_examples(moved, tokenizer, **OPTIONS[0])
     assert {path: path.stat().st_mtime_ns for path in (cache_directory / "wmtp_jax").rglob("*.*")} == before
+
+
+def test_a_file_that_was_edited_in_place_is_indexed_anew(files):
+    """The same size, and no change in the blocks that are sampled of it."""
+    content = LINES * (2**20 // len(LINES))
+    files[0].write_bytes(content)
+    before, sampled = open_index(files[0]), identity_of(files[0])
+    place = content.index(b"return x", 6000)
+    files[0].write_bytes(content[:place] + b"return y" + content[place + 8 :])
+    os.utime(files[0], ns=(0, files[0].stat().st_mtime_ns + 1))
+    assert identity_of(files[0]) == sampled
+    after = open_index(files[0])
+    row = content[:place].count(b"\n")
+    assert "return y" in after.record(row).output
+    with pytest.raises(DataError, match=r"or delete a\.jsonl\.index beside it, if there is one, and start again"):
+        before.record(row)
 
 
 def test_without_a_cache_directory(files, tokenizer, monkeypatch):
