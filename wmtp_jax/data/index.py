@@ -1,9 +1,9 @@
 """Where each record of a JSONL file lies, and what sampling has to know of it, without reading the file again.
 
 The index of DIR/NAME.jsonl is DIR/NAME.jsonl.index where a set-up left one; for any other file it is built at the first
-use and kept in the cache directory. It belongs to a file by the file's size, the SHA-256 of blocks spread over it and, in
-the cache, the time of its last change, which takes no time; every record that is read later is compared with its own
-checksum, so that no record that changed since is trained on.
+use and kept in the cache directory. It belongs to a file by the file's size, the SHA-256 of blocks spread over it and
+(in the cache) the time of its last change, which takes no time; every record that is read later is compared with its
+own checksum, so that no record that changed since is trained on.
 """
 
 import array
