@@ -206,6 +206,20 @@ def test_the_number_of_workers_changes_no_byte(codecontests, set_up, source, tmp
     assert "is there already, from other files or settings; remove it" in said
 
 
+def test_a_download_is_not_kept_beside_the_data_set(set_up, source, tmp_path, monkeypatch):
+    def download(repository, revision, choose, directory, *, repo_type):
+        shutil.copytree(source, directory / "commit" / "data")
+        return "commit"
+
+    monkeypatch.setattr("wmtp_jax.storage.hub.download", download)
+    assert set_up("codecontests", "--download")[0] == 0
+    storage = tmp_path / "storage" / "datasets_v2"
+    assert [path.name for path in storage.iterdir()] == ["codecontests"]
+    code, said = set_up("codecontests", "--download")
+    assert (code, "is set up already; check it with" in said) == (2, True)
+    assert [path.name for path in storage.iterdir()] == ["codecontests"]
+
+
 def test_json_lines_give_what_parquet_gives(codecontests, set_up, tmp_path):
     directory = tmp_path / "jsonl"
     directory.mkdir()
@@ -222,12 +236,12 @@ def test_json_lines_give_what_parquet_gives(codecontests, set_up, tmp_path):
             assert again[name] == content, name
 
 
-@pytest.mark.parametrize("moment", ["unit-00003.json", "joining", "metadata.json", "SHA256SUMS"])
+@pytest.mark.parametrize("moment", ["unit-00003.json", "joining", "SHA256SUMS"])
 def test_a_killed_run_goes_on_to_the_same_bytes(codecontests, source, tokenizer, tmp_path, moment, monkeypatch):
     storage = tmp_path / "storage"
     options = ["--from", str(source), "--tokenizer", str(tokenizer), "--storage", str(storage), "--workers", "1"]
     # The process kills itself when the shard's file of that name is complete, in the middle of the second joined shard,
-    # or before that file of the seal gets its name.
+    # or when the seal is about to be complete.
     program = f"""
 import os, signal, sys
 import wmtp_jax.storage.datasets.assemble as assemble, wmtp_jax.storage.datasets.build as build

@@ -5,6 +5,7 @@ import contextlib
 import fnmatch
 import json
 import os
+import shutil
 from pathlib import Path
 
 from wmtp_jax.data import load_tokenizer
@@ -90,8 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
         reexecute=arguments.reexecute,
         timeout_s=arguments.timeout,
     )
-    paths, origin = _source(arguments)
     directory = arguments.storage / DATASETS / (arguments.name + "-small" * arguments.small)
+    fetched = arguments.storage / DATASETS / f".{arguments.name}.download"
+    if arguments.download and is_sealed(directory):
+        raise StorageError(
+            f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
+        )
+    paths, origin = _source(arguments, fetched)
     build(
         arguments.name,
         paths,
@@ -101,6 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
         origin=origin,
         benchmark_files=arguments.decontaminate or (),
     )
+    if arguments.download:
+        shutil.rmtree(fetched)
     return 0
 
 
@@ -119,7 +127,7 @@ def _tokenizer(arguments: argparse.Namespace):
     return load_tokenizer(path, vocab_size=vocab_size if vocab_size and vocab_size > 0 else None)
 
 
-def _source(arguments: argparse.Namespace) -> tuple[list[Path], str]:
+def _source(arguments: argparse.Namespace, fetched: Path) -> tuple[list[Path], str]:
     """The source files and where they came from."""
     from wmtp_jax.storage.datasets.records import recipe_of
 
@@ -128,9 +136,8 @@ def _source(arguments: argparse.Namespace) -> tuple[list[Path], str]:
         from wmtp_jax.storage.hub import download
 
         wanted = lambda names: [name for name in names if any(fnmatch.fnmatch(name, p) for p in recipe.PATTERNS)]
-        directory = arguments.storage / DATASETS / f".{arguments.name}.download"
-        commit = download(recipe.REPOSITORY, arguments.revision, wanted, directory, repo_type="dataset")
-        return [directory / commit], f"https://huggingface.co/datasets/{recipe.REPOSITORY} at {commit}"
+        commit = download(recipe.REPOSITORY, arguments.revision, wanted, fetched, repo_type="dataset")
+        return [fetched / commit], f"https://huggingface.co/datasets/{recipe.REPOSITORY} at {commit}"
     if arguments.source:
         return arguments.source, "local files"
     packaged = recipe.packaged_file() if arguments.name == "humaneval" else None
