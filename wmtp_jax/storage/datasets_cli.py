@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     from wmtp_jax.storage.datasets.build import build
 
     max_tokens = _MAX_TOKENS.get(arguments.name, 0) if arguments.max_tokens is None else arguments.max_tokens
-    if arguments.workers < 1 or max_tokens < 0 or not arguments.timeout > 0:
-        raise StorageError("--workers, --max_tokens and --timeout: expected positive numbers")
+    if arguments.workers < 1 or max_tokens < 0 or not 0 < arguments.timeout <= 86400:
+        raise StorageError("--workers, --max_tokens, --timeout: expected positive numbers, and at most 86,400 seconds")
     if arguments.python2 and arguments.reexecute:
         raise StorageError("--reexecute runs Python 3 only; leave out --python2 or --reexecute")
     tokenizer = _tokenizer(arguments)
