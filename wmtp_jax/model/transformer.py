@@ -131,7 +131,7 @@ class MTPTransformer(nn.Module):
             states, cache = block(hidden, rope, None, positions_BxS, jax.tree.map(lambda x: x[None], cache), 0)
             return states, jax.tree.map(lambda x: x[0], cache)
 
-        # Side by side, not in turn: a block of a few tokens is too little work to pay for a copy of each head's weights.
+        # Side by side, not in turn: a few tokens are too little work to pay for a copy of each head's weights.
         heads = nn.vmap(
             body, variable_axes={"params": 0}, split_rngs={"params": True}, axis_size=self.config.n_future_tokens
         )
