@@ -213,7 +213,9 @@ def main() -> int:
     parser.add_argument("--solutions", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--workdir", type=Path, default=Path("datasets_benchmark"), help="source, kept for the next run")
+    parser.add_argument(
+        "--workdir", type=Path, default=Path("datasets_benchmark"), help="source, kept for the next run"
+    )
     arguments = parser.parse_args()
     source, tokenizer = arguments.workdir / f"source-{arguments.solutions}", arguments.workdir / "tokenizer.model"
     arguments.workdir.mkdir(parents=True, exist_ok=True)

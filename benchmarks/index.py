@@ -167,7 +167,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("index.json"))
     parser.add_argument("--rows", type=int, default=3_700_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workdir", type=Path, default=Path("index_benchmark"), help="files, kept for the next run")
+    parser.add_argument("--workdir", type=Path, default=Path("index_benchmark"), help="kept for the next run")
     parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     path = arguments.workdir / f"large-{arguments.rows}.jsonl"
