@@ -11,9 +11,9 @@ from converters.convert import convert
 from converters.describe import describe_checkpoint, describe_plan
 from converters.output import check_destination
 from converters.plan import make_plan
-from converters.progress import Progress
 from converters.stored import DTYPES, parse_dtype
 from converters.verify import verify
+from wmtp_jax.byte_progress import ByteProgress
 from wmtp_jax.errors import UserError
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -88,7 +88,7 @@ def _convert(arguments) -> None:
     if arguments.dry_run:
         print("\n".join(describe_plan(source, plan)))
         return
-    with Progress(plan.nbytes, f"{source.layout.name} -> {plan.target.name}") as progress:
+    with ByteProgress(plan.nbytes, f"{source.layout.name} -> {plan.target.name}") as progress:
         convert(source, plan, arguments.destination, progress)
     for note in plan.notes:
         print(f"note: {note}")
@@ -99,7 +99,7 @@ def _convert(arguments) -> None:
 
 def _verify(arguments) -> None:
     checkpoint = open_checkpoint(arguments.directory, arguments.layout)
-    with Progress(sum(tensor.nbytes for tensor in checkpoint.tensors.values()), "verify") as progress:
+    with ByteProgress(sum(tensor.nbytes for tensor in checkpoint.tensors.values()), "verify") as progress:
         findings = verify(checkpoint, progress)
     for finding in findings:
         print(f"{arguments.directory}: {finding}")

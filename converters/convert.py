@@ -13,11 +13,11 @@ from converters.meta import META
 from converters.output import OutputDirectory
 from converters.parameters import Parameters
 from converters.plan import Plan, Source, chunks, fingerprint, make_plan, tokenizer_files
-from converters.progress import Progress
 from converters.slots import Slot
 from converters.stored import parse_dtype
 from converters.tree import TREE
 from converters.value_head import VALUE_HEAD_FILE, value_head_file
+from wmtp_jax.byte_progress import ByteProgress
 from wmtp_jax.model import ModelConfig
 
 MAX_SHARD_BYTES = 5 * 10**9
@@ -29,7 +29,7 @@ def run_plan(
     directory: Path,
     identity: str,
     copies: list[Path],
-    progress: Progress | None = None,
+    progress: ByteProgress | None = None,
     *,
     arrangement: Arrangement = FLAT,
     complete: Callable[[Path], None] | None = None,
@@ -42,7 +42,7 @@ def run_plan(
         directory: must not exist or be empty.
         identity: equal for conversions that write the same bytes; continues what was killed.
         copies: tokenizer files that travel along.
-        progress: a `Progress`, or None for silence.
+        progress: a `ByteProgress`, or None for silence.
         arrangement: in which folders the files are to lie.
         complete: adds to the directory under its provisional name, after all else and before it gets its own.
 
@@ -72,7 +72,7 @@ def run_plan(
         output.finish({plan.target.config_names[0]: record}, others, manifest, complete)
 
 
-def convert(source: Checkpoint, plan: Plan, directory: str | Path, progress: Progress | None = None) -> None:
+def convert(source: Checkpoint, plan: Plan, directory: str | Path, progress: ByteProgress | None = None) -> None:
     """Converts files to files, see `run_plan`; tokenizer files travel along."""
     run_plan(source, plan, Path(directory), fingerprint(source, plan), tokenizer_files(source.directory), progress)
 
@@ -146,7 +146,7 @@ def _save(layout: Layout, directory, config, params, dtype, max_shard_bytes, sou
     run_plan(parameters, plan, Path(directory), secrets.token_hex(32), copies)
 
 
-def _counted(pieces, progress: Progress | None):
+def _counted(pieces, progress: ByteProgress | None):
     for piece in pieces:
         yield piece
         if progress:

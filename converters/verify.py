@@ -7,17 +7,17 @@ from converters.checkpoint import Checkpoint
 from converters.errors import ConverterError, fold
 from converters.json_file import read_json
 from converters.output import MANIFEST, digest_of
-from converters.progress import Progress
+from wmtp_jax.byte_progress import ByteProgress
 
 _SUMS = "SHA256SUMS"
 
 
-def verify(checkpoint: Checkpoint, progress: Progress | None = None) -> list[str]:
+def verify(checkpoint: Checkpoint, progress: ByteProgress | None = None) -> list[str]:
     """Reads every byte that manifest.json or SHA256SUMS vouches for.
 
     Args:
         checkpoint: an opened directory (so its tensors fit its config).
-        progress: a `Progress` over the tensors' bytes, or None.
+        progress: a `ByteProgress` over the tensors' bytes, or None.
 
     Returns:
         Sentences about what was found to be right.
@@ -39,7 +39,7 @@ def verify(checkpoint: Checkpoint, progress: Progress | None = None) -> list[str
     return findings
 
 
-def _verify_manifest(checkpoint: Checkpoint, progress: Progress | None) -> str:
+def _verify_manifest(checkpoint: Checkpoint, progress: ByteProgress | None) -> str:
     path = checkpoint.directory / MANIFEST
     record = read_json(path)
     entries, files = record.get("tensors"), record.get("files")

@@ -7,6 +7,7 @@ from pathlib import Path
 import sentencepiece
 
 from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.word_lengths import WordLengths, counts_by_word
 
 # What a tokenizer for code has to keep: indentation, tabs, repeated spaces, blank lines, spaces at either end.
 _PROMPT_PROBE = "def f(x):\n    # a  b\n"
@@ -39,6 +40,7 @@ class Tokenizer:
         self.pad_id = max(self._model.pad_id(), 0)
         self._adds_space = self._model.encode("x", out_type=str)[0].startswith("\u2581")
         self._sentinels = [(text, self._model.encode(text)) for text in _SENTINELS]
+        self._word_lengths = WordLengths(self._model) if counts_by_word(self._model) else None
 
     def encode(self, text: str) -> list[int]:
         """Encodes text that begins a document.
@@ -88,6 +90,8 @@ class Tokenizer:
         Returns:
             How many ids `encode` or `encode_continuation` makes of each.
         """
+        if self._word_lengths is not None:
+            return self._word_lengths.count(texts, continuation=continuation, threads=threads)
         if not (continuation and self._adds_space):
             return [len(ids) for ids in self._model.encode(list(texts), num_threads=threads)]
         sentinel, sentinel_ids = self._sentinels[0]

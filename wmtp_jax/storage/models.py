@@ -13,8 +13,8 @@ from converters.convert import MAX_SHARD_BYTES, run_plan
 from converters.json_file import write_bytes
 from converters.output import MANIFEST, check_destination
 from converters.plan import Plan, fingerprint, make_plan, tokenizer_files
-from converters.progress import Progress
 from converters.stored import parse_dtype
+from wmtp_jax.byte_progress import ByteProgress
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.storage.catalogue import CATALOGUE, Model
 from wmtp_jax.storage.errors import StorageError
@@ -89,7 +89,7 @@ def set_up_model(
         seal(partial, metadata)
 
     identity = hashlib.sha256(json.dumps([fingerprint(checkpoint, plan), metadata]).encode()).hexdigest()
-    with Progress(plan.nbytes, name) as progress:
+    with ByteProgress(plan.nbytes, name) as progress:
         run_plan(checkpoint, plan, directory, identity, copies, progress, arrangement=FOLDERS, complete=complete)
     for note in metadata["notes"]:
         say(f"note: {note}")

@@ -4,8 +4,9 @@ import collections
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from wmtp_jax.storage.errors import StorageError
 _COPIED_BYTES = 1 << 22
 _ENDINGS = {"records": "jsonl", "tests": "tests.jsonl"}
 _FOLDERS = {"records": "processed", "tests": "tests"}
+_COUNTS = ("problems", "programs", "correct", "incorrect", "source_solutions", "left_out")
 
 
 def assemble(
@@ -42,47 +44,25 @@ def assemble(
         StorageError: No record is left.
     """
     _check_any([part for unit in units.values() for part in unit.values()])
-    records, described, statistics = {}, {}, {}
-    for split in splits:
-        parts = [(number, unit[split]) for number, unit in sorted(units.items()) if split in unit]
-        rows = sum(part["records"]["rows"] for _, part in parts)
-        sums = {}
-        for kind, folder in _FOLDERS.items():
-            if count := sum(part[kind]["rows"] for _, part in parts):
-                file = partial / folder / f"{split}.jsonl"
-                sums[kind] = _join(file, work, parts, split, kind)
-                records[f"{folder}/{file.name}"] = count
-        if not rows:
-            continue
-        columns, problems, difficulties = _columns(work, parts, split)
-        path = partial / "processed" / f"{split}.jsonl"
-        index = ("length", "checksum", "problem", "difficulty", "is_correct", "clean")
-        names = list(difficulties)
-        write_columns(index_path(path), [_some(part, index) for part in columns], index_metadata(path, names))
-        lengths = (RESPONSE, *map(prompt_column, TEMPLATES))
-        about = lengths_metadata(tokenizer, TEMPLATES) | {"records": open_index(path).digest}
-        write_columns(lengths_path(path), [_some(part, lengths) for part in columns], about)
-        counts = collections.Counter()
-        for _, part in parts:
-            counts.update(part["counts"])
-        written = {"problems": len(problems), "programs": rows}
-        written |= {label: counts.pop(label, 0) for label in ("correct", "incorrect")}
-        counts.pop("problems", None)
-        written |= {"source_solutions": counts.pop("solutions", 0), "left_out": dict(sorted(counts.items()))}
-        described[split] = written | {
-            "jsonl_bytes": sums["records"]["bytes"],
-            "jsonl_sha256": sums["records"]["sha256"],
-        }
-        statistics[split] = written | split_statistics(
-            tokens=np.concatenate([part[prompt_column("raw")] + part[RESPONSE] for part in columns]),
-            characters=np.concatenate([part[CHARACTERS] for part in columns]),
-            labels=np.array([pair for _, part in parts for pair in part["labels"]], np.int64).reshape(-1, 2),
-            difficulties=sum((collections.Counter(part["difficulties"]) for _, part in parts), collections.Counter()),
-        )
-    (partial / "stats").mkdir(exist_ok=True)
-    write_statistics(partial / "stats" / "statistics.json", statistics)
-    draw_statistics(partial / "stats" / "statistics.png", statistics)
-    return {"records": records, "splits": described}
+    parts = {
+        split: [(number, unit[split]) for number, unit in sorted(units.items()) if split in unit] for split in splits
+    }
+    rows = {(split, kind): sum(part[kind]["rows"] for _, part in parts[split]) for split in splits for kind in _FOLDERS}
+    path = {(split, kind): partial / folder / f"{split}.jsonl" for split in splits for kind, folder in _FOLDERS.items()}
+    with ThreadPoolExecutor() as pool:  # the picture is drawn meanwhile
+        joined = {key: pool.submit(_join, path[key], work, parts[key[0]], *key) for key, count in rows.items() if count}
+        columns = {split: _columns(work, parts[split], split) for split in splits if rows[split, "records"]}
+        statistics = {split: _statistics(parts[split], found) for split, found in columns.items()}
+        (partial / "stats").mkdir(exist_ok=True)
+        write_statistics(partial / "stats" / "statistics.json", statistics)
+        draw_statistics(partial / "stats" / "statistics.png", statistics)
+        sums = {key: future.result() for key, future in joined.items()}
+    described = {}
+    for split, found in columns.items():
+        _write_index(path[split, "records"], found, tokenizer)
+        bytes_and_digest = {f"jsonl_{name}": value for name, value in sums[split, "records"].items()}
+        described[split] = {name: statistics[split][name] for name in _COUNTS} | bytes_and_digest
+    return {"records": {path[key].relative_to(partial).as_posix(): rows[key] for key in sums}, "splits": described}
 
 
 def assembled_units(partial: Path, results: Mapping[int, dict[str, Any]]) -> set[tuple[str, int]]:
@@ -152,9 +132,15 @@ def _join(path: Path, work: Path, parts: Sequence[tuple[int, dict[str, Any]]], s
     return {"bytes": position, "sha256": state.hexdigest()}
 
 
-def _columns(
-    work: Path, parts: Sequence[tuple[int, dict[str, Any]]], split: str
-) -> tuple[list[dict[str, np.ndarray]], dict[str, int], dict[str, int]]:
+class _Columns(NamedTuple):
+    """What the shards of a split say of each record, and what their numbers mean."""
+
+    columns: list[dict[str, np.ndarray]]
+    problems: dict[str, int]
+    difficulties: dict[str, int]
+
+
+def _columns(work: Path, parts: Sequence[tuple[int, dict[str, Any]]], split: str) -> _Columns:
     """The columns of every shard, problems and difficulties numbered across all of them."""
     problems: dict[str, int] = {}
     difficulties: dict[str, int] = {}
@@ -170,7 +156,33 @@ def _columns(
             number_of = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int32)
             columns[column] = number_of[columns[column]]
         found.append(columns)
-    return found, problems, difficulties
+    return _Columns(found, problems, difficulties)
+
+
+def _statistics(parts: Sequence[tuple[int, dict[str, Any]]], found: _Columns) -> dict[str, Any]:
+    """Counts and distributions of a split."""
+    counts = collections.Counter()
+    for _, part in parts:
+        counts.update(part["counts"])
+    written = {"problems": len(found.problems), "programs": sum(part["records"]["rows"] for _, part in parts)}
+    written |= {label: counts.pop(label, 0) for label in ("correct", "incorrect")}
+    written |= {"source_solutions": counts.pop("solutions", 0), "left_out": dict(sorted(counts.items()))}
+    return written | split_statistics(
+        tokens=np.concatenate([part[prompt_column("raw")] + part[RESPONSE] for part in found.columns]),
+        characters=np.concatenate([part[CHARACTERS] for part in found.columns]),
+        labels=np.array([pair for _, part in parts for pair in part["labels"]], np.int64).reshape(-1, 2),
+        difficulties=sum((collections.Counter(part["difficulties"]) for _, part in parts), collections.Counter()),
+    )
+
+
+def _write_index(path: Path, found: _Columns, tokenizer: Tokenizer) -> None:
+    """Writes the index and the token counts of a file of records."""
+    index = ("length", "checksum", "problem", "difficulty", "is_correct", "clean")
+    about = index_metadata(path, list(found.difficulties))
+    write_columns(index_path(path), [_some(part, index) for part in found.columns], about)
+    lengths = (RESPONSE, *map(prompt_column, TEMPLATES))
+    about = lengths_metadata(tokenizer, TEMPLATES) | {"records": open_index(path).digest}
+    write_columns(lengths_path(path), [_some(part, lengths) for part in found.columns], about)
 
 
 def _some(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from converters.progress import Progress
+from wmtp_jax.byte_progress import ByteProgress
 from wmtp_jax.data.columns import map_columns
 from wmtp_jax.errors import UserError
 from wmtp_jax.storage.datasets.assemble import assemble, assembled_units, shard_is_whole
@@ -235,7 +235,7 @@ def _process(
         progress.advance(units[number].bytes)
 
     todo = [number for number in range(total) if number not in done]
-    with Progress(everything, name) as progress:
+    with ByteProgress(everything, name) as progress:
         progress.skip(everything - sum(units[number].bytes for number in todo))
         if settings.small:
             for number in range(total):

@@ -22,7 +22,7 @@ def draw_statistics(path: Path, statistics: Mapping[str, Mapping[str, Any]]) -> 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6.4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(11, 6.4), dpi=100)
     grid = figure.subplots(2, 3)
     for axes, (name, title, what) in zip(grid.flat, _PANELS, strict=False):
         for split, of_split in statistics.items():
@@ -38,6 +38,7 @@ def draw_statistics(path: Path, statistics: Mapping[str, Mapping[str, Any]]) -> 
         axes.grid(color="#e6e6e6", lw=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.1, top=0.98, wspace=0.3, hspace=0.25)
     figure.savefig(path, format="png", metadata={"Software": None})
 
 

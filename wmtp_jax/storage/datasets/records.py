@@ -77,7 +77,7 @@ class Shard:
         characters = np.array([text + len(solution.output) for solution in solutions], np.int32)
         for name, column in (numbers | {RESPONSE: responses, CHARACTERS: characters}).items():
             self._numbers[name].append(column)
-        self.counts.update(correct=sum(labels), incorrect=len(labels) - sum(labels), problems=1)
+        self.counts.update(correct=sum(labels), incorrect=len(labels) - sum(labels))
         self.labels.append((sum(labels), len(labels) - sum(labels)))
         self.difficulties[str(task.metadata.get("difficulty") or "")] += 1
 

@@ -36,10 +36,10 @@ class Settings:
     reexecute: bool = False
     timeout_s: float = 10.0
 
-    @functools.cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, read once per process."""
-        return load_tokenizer(self.tokenizer_path)
+        return _tokenizer(self.tokenizer_path, self.tokenizer_digest)
 
     def as_json(self) -> dict:
         """The settings without those that decide nothing."""
@@ -48,3 +48,9 @@ class Settings:
         if not self.reexecute:
             fields.pop("timeout_s")
         return fields
+
+
+@functools.cache
+def _tokenizer(path: Path, digest: str) -> Tokenizer:
+    # By digest: each unit brings its own copy of the settings to a worker.
+    return load_tokenizer(path)

@@ -4,7 +4,7 @@ import sys
 import time
 
 
-class Progress:
+class ByteProgress:
     """Reports to stderr, as a context: twice a second on a terminal, at every tenth of a longer way elsewhere.
 
     Args:
@@ -36,7 +36,7 @@ class Progress:
             self._tenths, self._last = tenths, now
             print(self._line(now), file=sys.stderr, flush=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "ByteProgress":
         return self
 
     def __exit__(self, kind, *_error) -> None:
