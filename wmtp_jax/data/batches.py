@@ -10,6 +10,7 @@ import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
+from wmtp_jax.data.large import give_back
 from wmtp_jax.data.layout import lay_out
 from wmtp_jax.data.packing import OnePerRow, Rows, first_fit
 from wmtp_jax.data.plan import ShuffledPlan, packing_order
@@ -185,15 +186,20 @@ def make_batches(
         rows = first_fit(examples.lengths, packing_order(len(examples), seed), buckets[0])
     else:
         rows = OnePerRow(len(examples))
-    return TrainingBatches(
+    plan = ShuffledPlan(
+        rows.tokens(examples.lengths), batch_size=batch_size, buckets=buckets, seed=seed, streams=streams
+    )
+    batches = TrainingBatches(
         examples,
         rows,
-        ShuffledPlan(rows.tokens(examples.lengths), batch_size=batch_size, buckets=buckets, seed=seed, streams=streams),
+        plan,
         batch_size=batch_size,
         process_index=process_index,
         process_count=process_count,
         fingerprint={**fingerprint, "buckets": list(buckets)},
     )
+    give_back()
+    return batches
 
 
 def evaluation_batches(
@@ -221,11 +227,11 @@ def evaluation_batches(
     """
     buckets = _check_buckets(examples, buckets)
     _check_sizes(batch_size, process_index, process_count)
-    share = batch_size // process_count
+    share, lengths = batch_size // process_count, examples.lengths
 
     def generate() -> Iterator[Batch]:
         for start in range(0, len(examples), batch_size):
-            longest = examples.lengths[start : start + batch_size].max()
+            longest = lengths[start : start + batch_size].max()
             row_length = next(bucket for bucket in buckets if bucket >= longest)
             first = start + process_index * share
             numbers = [np.arange(i, min(i + 1, len(examples))) for i in range(first, first + share)]

@@ -100,8 +100,8 @@ class Examples:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 [n], tokens per example."""
-        return np.diff(self.offsets)
+        """int32 [n], tokens per example."""
+        return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="unsafe")
 
     @functools.cached_property
     def digest(self) -> str:

@@ -1,5 +1,8 @@
 """Functions of large arrays that need little memory beside their result."""
 
+import contextlib
+import ctypes
+
 import numpy as np
 
 _AT_ONCE = 1 << 18
@@ -60,3 +63,9 @@ def order_of_appearance(numbers: np.ndarray) -> np.ndarray:
     renumbered = np.zeros(len(first), np.int32)
     renumbered[occurring[np.argsort(first[occurring], kind="stable")]] = np.arange(len(occurring))
     return renumbered[numbers]
+
+
+def give_back() -> None:
+    """Returns to the system what was freed: glibc keeps it for later, which is most of what large columns left."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

@@ -7,13 +7,13 @@ import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
-from wmtp_jax.data.large import count, narrow
+from wmtp_jax.data.large import count, narrow, rows_where
 from wmtp_jax.data.matching import nearest
 from wmtp_jax.data.plan import permutation
 
 # A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
 _TOLERANCE = 10
-_ROWS_AT_ONCE = 1 << 18
+_ROWS_AT_ONCE = 1 << 17
 
 
 def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int, epoch: int) -> np.ndarray:
@@ -76,10 +76,10 @@ def length_balanced_pairs(
     difference = (lengths[pairs[:, 0]] - lengths[pairs[:, 1]]).astype(np.int32)
     del lengths
     group_of_pair = np.zeros(len(pairs), np.int16) if groups is None else groups[pairs[:, 0]]
-    kept = [np.flatnonzero(difference == 0)]
+    kept = [rows_where(difference == 0)]
     for group in np.unique(group_of_pair):
         here = group_of_pair == group
-        longer, shorter = np.flatnonzero((difference > 0) & here), np.flatnonzero((difference < 0) & here)
+        longer, shorter = rows_where((difference > 0) & here), rows_where((difference < 0) & here)
         opposite = nearest(difference[longer], -difference[shorter])
         both = np.stack([longer[opposite[:, 0]], shorter[opposite[:, 1]]], axis=1)
         gaps = np.abs(difference[both])

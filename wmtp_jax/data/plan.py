@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.large import narrow
+from wmtp_jax.data.large import narrow, rows_where
 
 # Independent streams of random numbers.
 _PACKING, ROWS, _BATCHES, _INSIDE, INCORRECT, PARTNERS = range(6)
-_DRAWN_AT_ONCE = 1 << 18
+_DRAWN_AT_ONCE = _SORTED_AT_ONCE = 1 << 18
+_LEADING_BITS = 4
 
 
 def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
@@ -27,8 +28,13 @@ def permutation(n: int, seed: int, stream: int, epoch: int) -> np.ndarray:
     Returns:
         int32 [n] (int64 where n is larger than that holds), a permutation of 0..n-1.
     """
-    bits = np.random.Philox(np.random.SeedSequence([seed, stream, epoch]))
-    return narrow(np.argsort(bits.random_raw(n), kind="stable"), n)
+    drawn = np.random.Philox(np.random.SeedSequence([seed, stream, epoch])).random_raw(n)
+    if n <= _SORTED_AT_ONCE:
+        return narrow(np.argsort(drawn, kind="stable"), n)
+    # The same order, sorted in parts by the leading bits, which takes less memory.
+    leading = (drawn >> np.uint64(64 - _LEADING_BITS)).astype(np.uint8)
+    parts = (rows_where(leading == part) for part in range(1 << _LEADING_BITS))
+    return np.concatenate([part[np.argsort(drawn[part], kind="stable")] for part in parts])
 
 
 def packing_order(n: int, seed: int) -> np.ndarray:
@@ -150,7 +156,9 @@ class ShuffledPlan:
         self._units_per_batch = sum(stream.share for stream in streams)
         self._batch_size = batch_size
         self._buckets = buckets
-        self._bucket_of_row = np.searchsorted(np.array(buckets), row_lengths).astype(np.int16)
+        self._bucket_of_row = np.zeros(len(row_lengths), np.int16)
+        for bucket in buckets:
+            self._bucket_of_row += row_lengths > bucket
         self._seed = seed
         self._planned: tuple[int, np.ndarray] | None = None
 
@@ -184,7 +192,9 @@ class ShuffledPlan:
         parts = []
         for stream in self._streams:
             units = stream.between(stream.share * first, stream.share * last, self._seed)
-            by_bucket = np.argsort(self._bucket_of_row[units].max(axis=1), kind="stable")
-            parts.append(units[by_bucket].reshape(last - first, -1))
+            bucket = self._bucket_of_row[units].max(axis=1)
+            by_bucket = [units[rows_where(bucket == number)] for number in range(len(self._buckets))]
+            del units
+            parts.append(np.concatenate(by_bucket).reshape(last - first, -1))
         order = permutation(last - first, self._seed, _BATCHES, window)
-        return np.concatenate(parts, axis=1)[order]
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))[order]
