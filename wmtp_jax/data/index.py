@@ -93,7 +93,7 @@ class Index:
     def _block_begins(self) -> np.ndarray:
         """int64, where every so many-th line begins: a hundredth of what the begins of all lines would take."""
         whole = len(self) // _LINES_PER_BLOCK
-        sizes = self.length[: whole * _LINES_PER_BLOCK].reshape(whole, -1).sum(axis=1, dtype=np.int64)
+        sizes = self.length[: whole * _LINES_PER_BLOCK].reshape(whole, _LINES_PER_BLOCK).sum(axis=1, dtype=np.int64)
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes + _LINES_PER_BLOCK)])
 
     @functools.cached_property
