@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data import DataError
+from wmtp_jax.data import plan as planning
 from wmtp_jax.data.plan import ShuffledPlan, permutation
 
 plans = st.tuples(
@@ -78,6 +79,16 @@ def test_batches_of_one_bucket_are_spread_over_the_epoch():
     buckets = [plan([10] * 100 + [50] * 100, 4, 0).batch(step)[1] for step in range(50)]
     assert buckets != sorted(buckets)
     assert buckets.count(30) == buckets.count(60) == 25
+
+
+def test_a_large_permutation_is_sorted_in_parts_but_the_same(monkeypatch):
+    n = 5000
+    whole = permutation(n, seed=7, stream=1, epoch=3)
+    assert sorted(whole.tolist()) == list(range(n))
+    monkeypatch.setattr(planning, "_SORTED_AT_ONCE", n - 1)
+    in_parts = permutation(n, seed=7, stream=1, epoch=3)
+    assert in_parts.dtype == np.int32
+    np.testing.assert_array_equal(in_parts, whole)
 
 
 def test_the_permutation_is_the_same_everywhere():
