@@ -18,7 +18,8 @@ from torch_trees import params_from_meta
 from converters import load_hf, load_meta
 from vendor.meta_llama import LLaMA
 from wmtp_jax.decoding import generate
-from wmtp_jax.model import MTPTransformer, init_cache
+from wmtp_jax.decoding.cached import CachedModel, part
+from wmtp_jax.model import MTPTransformer
 
 
 @pytest.fixture(scope="module")
@@ -105,17 +106,19 @@ def test_story_in_bf16(ours, reference):
 
 def test_greedy_text_through_our_cached_decoding(ours, reference):
     config, params = ours
-    model = MTPTransformer(config)
+    model = CachedModel(part(params, n_heads=1, dtype=jnp.float32), config, jnp.float32)
 
     @jax.jit
     def next_token(carry, position):
         token, cache = carry
-        states, cache = model.apply({"params": params}, token[None, None], position[None, None], cache, method="decode")
-        token = jnp.argmax(model.apply({"params": params}, states[0, 0, 0], method="logits"))
+        position = position[None, None]
+        trunk, cache = model.trunk(token[None, None], position, cache)
+        logits, cache = model.first_head(trunk, position, cache)
+        token = jnp.argmax(logits[0, 0])
         return (token, cache), token
 
     first, *rest = reference["greedy_ids"]
-    start = (jnp.array(first), init_cache(config, 1, len(rest)))
+    start = (jnp.array(first), model.empty_cache(1, len(rest)))
     _, ids = jax.lax.scan(next_token, start, jnp.arange(len(rest)))
     assert ids.tolist() == rest
 

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wmtp_jax.decoding.cached import part
 from wmtp_jax.decoding.law import Sampling
 from wmtp_jax.decoding.steps import decode, prefill
 from wmtp_jax.errors import UserError
-from wmtp_jax.model import ModelConfig
+from wmtp_jax.model import ModelConfig, with_heads
 
 # Positions per pass of the prefill, and the prompt length from which the larger one pays. Two sizes only, so that few
 # shapes are compiled.
@@ -107,15 +108,16 @@ def generate(
     if temperature > 0:
         sampling = Sampling(temperature, top_p if top_p < 1 else None, top_k if 0 < top_k < config.vocab_size else None)
     if not speculate:
-        params, config = next_token_model(params, config)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+        config = with_heads(config, 1)
+    parts = part(params, n_heads=config.n_future_tokens, dtype=dtype)
     lengths = [len(prompt) for prompt in prompts]
     limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
     batch_size = min(batch_size, _power_of_two(len(prompts)))
     chunk = _CHUNKS[max(lengths) > _LONG_PROMPT]
-    n_slots = chunk * math.ceil(max(limits) / chunk)
+    # The last block of drafts may reach past the limit.
+    n_slots = chunk * math.ceil((max(limits) + config.n_future_tokens - 1) / chunk)
 
-    eos = -1 if eos_id is None else eos_id
+    eos, key = -1 if eos_id is None else eos_id, jax.random.key(seed)
     results: list[Generation | None] = [None] * len(prompts)
     # Prompts of similar length go together: a batch prefills as far as its longest.
     by_length = sorted(range(len(prompts)), key=lambda place: lengths[place])
@@ -126,13 +128,12 @@ def generate(
         for row, place in enumerate(places):
             tokens_BxT[row, : lengths[place]] = prompts[place]
             lengths_B[row], limits_B[row], indices_B[row] = lengths[place], limits[place], indices[place]
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), indices_B)
         # Self-speculation is lossless in exact arithmetic; reduced-precision products (TF32) would make ties common.
         with jax.default_matmul_precision("highest"):
             state = prefill(
-                params, config, tokens_BxT, lengths_B, limits_B, keys, eos, sampling, chunk=chunk, dtype=dtype
+                parts, config, tokens_BxT, lengths_B, limits_B, key, indices_B, eos, sampling, chunk=chunk, dtype=dtype
             )
-            step = functools.partial(decode, params, config, eos_id=eos, sampling=sampling, dtype=dtype)
+            step = functools.partial(decode, parts, config, eos_id=eos, sampling=sampling, dtype=dtype)
             for place, result in zip(places, _finish(step, state, lengths_B, places, eos_id, watch), strict=True):
                 results[place] = result
     return results
@@ -140,8 +141,7 @@ def generate(
 
 def next_token_model(params, config: ModelConfig) -> tuple[dict, ModelConfig]:
     """The plain Llama inside an MTP model: the trunk with head 1 as its last layer."""
-    plain = dataclasses.replace(config, n_layers=config.n_trunk_layers + 1, n_future_tokens=1)
-    return {**params, "heads": jax.tree.map(lambda leaf: leaf[:1], params["heads"])}, plain
+    return {**params, "heads": jax.tree.map(lambda leaf: leaf[:1], params["heads"])}, with_heads(config, 1)
 
 
 def _finish(step, state, lengths_B, places, eos_id, watch) -> list[Generation]:

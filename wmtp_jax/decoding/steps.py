@@ -6,9 +6,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from wmtp_jax.decoding.cached import CachedModel
 from wmtp_jax.decoding.law import Sampling, sampling_law
 from wmtp_jax.decoding.speculation import accept_greedy, accept_sampled, draw_drafts
-from wmtp_jax.model import ModelConfig, MTPTransformer, init_cache
+from wmtp_jax.model import ModelConfig
+from wmtp_jax.model.block import take_tokens
 
 
 @jax.tree_util.register_dataclass
@@ -25,7 +27,7 @@ class DecodeState:
         drafts: int32 [B, N - 1], proposals of heads 2..N for the positions from `lengths` on.
         draft_laws: fp32 [B, N - 1, V] they were drawn from; None when greedy.
         keys: random key per row.
-        cache: KV caches of trunk and all heads; slots past the fed tokens are stale and rewritten before they are seen.
+        cache: KV caches of all layers; slots past the fed tokens are stale and rewritten before they are seen.
     """
 
     tokens: jax.Array
@@ -41,7 +43,18 @@ class DecodeState:
 
 @functools.partial(jax.jit, static_argnames=("config", "chunk", "dtype"))
 def prefill(
-    params, config: ModelConfig, tokens, lengths, limits, keys, eos_id, sampling: Sampling | None, *, chunk: int, dtype
+    parts,
+    config: ModelConfig,
+    tokens,
+    lengths,
+    limits,
+    key,
+    indices,
+    eos_id,
+    sampling: Sampling | None,
+    *,
+    chunk,
+    dtype,
 ) -> DecodeState:
     """Feeds the prompts, `chunk` positions at a time, and generates the first token of every row.
 
@@ -49,12 +62,13 @@ def prefill(
     attention stays at [B, H, chunk, T].
 
     Args:
-        params: parameters of the model.
-        config: its architecture.
+        parts: parameters, see `part`.
+        config: the architecture; n_future_tokens is the number of heads among the parts.
         tokens: int32 [B, T], prompts padded on the right; T is a multiple of chunk.
         lengths: int32 [B], of the prompts; 0 for a row that is not in use.
         limits: int32 [B], longest sequence per row, at most T.
-        keys: random key per row.
+        key: of all randomness.
+        indices: int32 [B], tells the rows' random numbers apart.
         eos_id: token that ends a row, -1 for none.
         sampling: None for greedy.
         chunk: positions per pass.
@@ -63,35 +77,41 @@ def prefill(
     Returns:
         The state after the first token.
     """
-    model, rows = _bound(params, config, dtype), jnp.arange(tokens.shape[0])
-    last_B = jnp.maximum(lengths - 1, 0)
+    model, B = CachedModel(parts, config, dtype), tokens.shape[0]
+    last_Bx1 = jnp.maximum(lengths - 1, 0)[:, None]
 
     def body(index, carry):
-        cache, last_NxBx1xD = carry
+        cache, last_Bx1xD = carry
         first = index * chunk
         block_BxC = jax.lax.dynamic_slice_in_dim(tokens, first, chunk, axis=1)
         positions_BxC = jnp.broadcast_to(first + jnp.arange(chunk), block_BxC.shape)
-        states_NxBxCxD, cache = model(block_BxC, positions_BxC, cache, method="decode")
-        offset_B = last_B - first
-        here_NxBx1xD = states_NxBxCxD[:, rows, jnp.clip(offset_B, 0, chunk - 1)][:, :, None]
-        ends_here = ((offset_B >= 0) & (offset_B < chunk))[:, None, None]
-        return cache, jnp.where(ends_here, here_NxBx1xD, last_NxBx1xD)
+        trunk_BxCxD, cache = model.trunk(block_BxC, positions_BxC, cache)
+        cache = model.remember(trunk_BxCxD, positions_BxC, cache)
+        offset_Bx1 = last_Bx1 - first
+        here_Bx1xD = take_tokens(trunk_BxCxD, jnp.clip(offset_Bx1, 0, chunk - 1))
+        ends_here = ((offset_Bx1 >= 0) & (offset_Bx1 < chunk))[:, :, None]
+        return cache, jnp.where(ends_here, here_Bx1xD, last_Bx1xD)
 
-    cache = init_cache(config, *tokens.shape, dtype)
-    last_NxBx1xD = jnp.zeros((config.n_future_tokens, tokens.shape[0], 1, config.dim), dtype)
-    n_chunks = jnp.max(last_B) // chunk + 1
-    cache, last_NxBx1xD = jax.lax.fori_loop(0, n_chunks, body, (cache, last_NxBx1xD))
-    nothing = jnp.zeros((tokens.shape[0], 0), jnp.int32)
-    laws = None if sampling is None else jnp.zeros((*nothing.shape, config.vocab_size))
+    n_chunks = jnp.max(last_Bx1) // chunk + 1
+    empty = model.empty_cache(*tokens.shape), jnp.zeros((B, 1, config.dim), dtype)
+    cache, last_Bx1xD = jax.lax.fori_loop(0, n_chunks, body, empty)
     state = DecodeState(
-        tokens, jnp.zeros_like(tokens), lengths, limits, lengths == 0, nothing, laws, keys=keys, cache=cache
+        tokens=tokens,
+        heads=jnp.zeros_like(tokens),
+        lengths=lengths,
+        limits=limits,
+        done=lengths == 0,
+        drafts=jnp.zeros((B, 0), jnp.int32),
+        draft_laws=None if sampling is None else jnp.zeros((B, 0, config.vocab_size)),
+        keys=jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices),
+        cache=cache,
     )
-    return _extend(model, state, last_NxBx1xD, eos_id, sampling)
+    return _extend(model, state, last_Bx1xD, last_Bx1, eos_id, sampling)
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"), donate_argnames=("state",))
 def decode(
-    params, config: ModelConfig, state: DecodeState, eos_id, sampling: Sampling | None, n_forwards, *, dtype
+    parts, config: ModelConfig, state: DecodeState, eos_id, sampling: Sampling | None, n_forwards, *, dtype
 ) -> DecodeState:
     """Up to n_forwards forward passes over the batch; stops when every row is done.
 
@@ -99,8 +119,8 @@ def decode(
     (Gloeckle et al. 2024, arXiv 2404.19737, section 3.2). With N = 1 this is ordinary decoding.
 
     Args:
-        params: parameters of the model.
-        config: its architecture.
+        parts: parameters, see `part`.
+        config: the architecture; n_future_tokens is the number of heads among the parts.
         state: from `prefill` or an earlier `decode`; its buffers are reused.
         eos_id: token that ends a row, -1 for none.
         sampling: None for greedy.
@@ -110,7 +130,7 @@ def decode(
     Returns:
         The state after them.
     """
-    model, block = _bound(params, config, dtype), jnp.arange(config.n_future_tokens)
+    model, block = CachedModel(parts, config, dtype), jnp.arange(config.n_future_tokens)
 
     def unfinished(carry):
         index, state = carry
@@ -118,27 +138,26 @@ def decode(
 
     def forward(carry):
         index, state = carry
-        last_B = jnp.maximum(state.lengths - 1, 0)
-        last_token_Bx1 = jnp.take_along_axis(state.tokens, last_B[:, None], axis=1)
+        last_Bx1 = jnp.maximum(state.lengths - 1, 0)[:, None]
+        last_token_Bx1 = jnp.take_along_axis(state.tokens, last_Bx1, axis=1)
         block_BxN = jnp.concatenate([last_token_Bx1, state.drafts], axis=1)
+        positions_BxN = last_Bx1 + block
         # A finished row is fed again and again: it rewrites the same slots and nothing of it is kept.
-        states_NxBxNxD, cache = model(block_BxN, last_B[:, None] + block, state.cache, method="decode")
+        trunk_BxNxD, cache = model.trunk(block_BxN, positions_BxN, state.cache)
         state = dataclasses.replace(state, cache=cache)
-        return index + 1, _extend(model, state, states_NxBxNxD, eos_id, sampling)
+        return index + 1, _extend(model, state, trunk_BxNxD, positions_BxN, eos_id, sampling)
 
     return jax.lax.while_loop(unfinished, forward, (0, state))[1]
 
 
-def _bound(params, config: ModelConfig, dtype):
-    return functools.partial(MTPTransformer(config, dtype).apply, {"params": params})
-
-
-def _extend(model, state: DecodeState, states_NxBxSxD, eos_id, sampling: Sampling | None) -> DecodeState:
+def _extend(
+    model: CachedModel, state: DecodeState, trunk_BxSxD, fed_BxS, eos_id, sampling: Sampling | None
+) -> DecodeState:
     """Verifies the drafts with head 1, appends what stands and drafts anew with heads 2..N from the last token kept."""
-    n_heads, B, S, _ = states_NxBxSxD.shape
+    B, S, _ = trunk_BxSxD.shape
     rows, offsets = jnp.arange(B), jnp.arange(S)
     positions_BxS = state.lengths[:, None] + offsets
-    logits_BxSxV = model(states_NxBxSxD[0], method="logits")
+    logits_BxSxV, cache = model.first_head(trunk_BxSxD, fed_BxS, state.cache)
     if sampling is None:
         new_BxS, n_accepted_B = accept_greedy(state.drafts, logits_BxSxV)
     else:
@@ -156,12 +175,12 @@ def _extend(model, state: DecodeState, states_NxBxSxD, eos_id, sampling: Samplin
     slots_BxS = jnp.where(counts_BxS, positions_BxS, state.tokens.shape[1])
     heads_BxS = jnp.where(offsets < n_accepted_B[:, None], offsets + 2, 1)
 
-    draft_logits = model(jnp.moveaxis(states_NxBxSxD[1:, rows, n_accepted_B], 0, 1), method="logits")
+    draft_logits, cache = model.drafters(trunk_BxSxD, fed_BxS, cache, n_accepted_B)
     if sampling is None:
         drafts, draft_laws = jnp.argmax(draft_logits, axis=-1).astype(jnp.int32), None
     else:
         draft_laws = sampling_law(draft_logits, sampling)
-        drafts = draw_drafts(draft_laws, _position_keys(state.keys, lengths[:, None] + jnp.arange(n_heads - 1)))
+        drafts = draw_drafts(draft_laws, _position_keys(state.keys, lengths[:, None] + jnp.arange(model.n_drafters)))
     return dataclasses.replace(
         state,
         tokens=state.tokens.at[rows[:, None], slots_BxS].set(new_BxS, mode="drop"),
@@ -170,6 +189,7 @@ def _extend(model, state: DecodeState, states_NxBxSxD, eos_id, sampling: Samplin
         done=state.done | eos_BxS.any(axis=1) | (lengths >= state.limits),
         drafts=drafts,
         draft_laws=draft_laws,
+        cache=cache,
     )
 
 

@@ -3,10 +3,10 @@
 from wmtp_jax.model.config import ModelConfig, ModelConfigError, RopeScaling, derived_ffn_dim
 from wmtp_jax.model.transformer import (
     MTPTransformer,
-    init_cache,
     init_params,
     logical_axes,
     param_shapes,
+    with_heads,
 )
 from wmtp_jax.model.value_head import ValueHead
 
@@ -17,8 +17,8 @@ __all__ = [
     "RopeScaling",
     "ValueHead",
     "derived_ffn_dim",
-    "init_cache",
     "init_params",
     "logical_axes",
     "param_shapes",
+    "with_heads",
 ]

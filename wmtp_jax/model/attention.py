@@ -48,7 +48,35 @@ def blocked_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> 
     return jnp.moveaxis(out, 0, 1).reshape(B, n_blocks * _QUERY_BLOCK, H, Q)[:, :S]
 
 
-def cached_attention(q_BxSxHxQ, k_BxTxKxQ, v_BxTxKxQ, positions_BxS) -> jax.Array:
+def empty_cache(batch_size: int, n_slots: int, n_kv_heads: int, head_dim: int, dtype) -> dict[str, jax.Array]:
+    """The KV cache of one layer: k [B, K, Q, T], v [B, K, T, Q], laid out as products with queries read them."""
+    return {
+        "k": jnp.zeros((batch_size, n_kv_heads, head_dim, n_slots), dtype),
+        "v": jnp.zeros((batch_size, n_kv_heads, n_slots, head_dim), dtype),
+    }
+
+
+def update_cache(cache: dict[str, jax.Array], k_BxSxKxQ, v_BxSxKxQ, first_B) -> dict[str, jax.Array]:
+    """Writes keys and values of S successive tokens per row into the slots from first_B on, all of which must exist."""
+    write = jax.vmap(jax.lax.dynamic_update_slice)
+    zero = jnp.zeros_like(first_B)
+    k_BxKxQxS = jnp.moveaxis(k_BxSxKxQ, 1, 3).astype(cache["k"].dtype)
+    v_BxKxSxQ = jnp.moveaxis(v_BxSxKxQ, 1, 2).astype(cache["v"].dtype)
+    return {
+        "k": write(cache["k"], k_BxKxQxS, (zero, zero, first_B)),
+        "v": write(cache["v"], v_BxKxSxQ, (zero, first_B, zero)),
+    }
+
+
+def cached_attention(q_BxSxHxQ, cache: dict[str, jax.Array], positions_BxS) -> jax.Array:
     """Attention of S new tokens over a cache of T slots; a token at position p sees the slots 0..p."""
-    visible = jnp.arange(k_BxTxKxQ.shape[1])[None, None, :] <= positions_BxS[:, :, None]
-    return jax.nn.dot_product_attention(q_BxSxHxQ, k_BxTxKxQ, v_BxTxKxQ, mask=visible[:, None])
+    B, S, H, Q = q_BxSxHxQ.shape
+    K, T = cache["v"].shape[1:3]
+    q_BxKxMxQ = jnp.moveaxis(q_BxSxHxQ.reshape(B, S, K, H // K, Q), 1, 3).reshape(B, K, H // K * S, Q)
+    scores = jnp.einsum("BKMQ,BKQT->BKMT", q_BxKxMxQ, cache["k"], preferred_element_type=jnp.float32)
+    visible_BxSxT = jnp.arange(T) <= positions_BxS[:, :, None]
+    scores = scores.reshape(B, K, H // K, S, T) * Q**-0.5
+    scores = jnp.where(visible_BxSxT[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(q_BxSxHxQ.dtype).reshape(B, K, H // K * S, T)
+    out_BxKxMxQ = jnp.einsum("BKMT,BKTQ->BKMQ", weights, cache["v"])
+    return jnp.moveaxis(out_BxKxMxQ.reshape(B, K, H // K, S, Q), 3, 1).reshape(B, S, H, Q)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wmtp_jax.model.attention import blocked_attention, cached_attention, dense_attention
+from wmtp_jax.model.attention import blocked_attention, cached_attention, dense_attention, update_cache
 from wmtp_jax.model.config import ModelConfig
 from wmtp_jax.model.rope import apply_rope
 
@@ -14,6 +14,11 @@ from wmtp_jax.model.rope import apply_rope
 def _kernel(module: nn.Module, name: str, shape, axes, fan_in: int) -> jax.Array:
     init = nn.initializers.truncated_normal(1 / math.sqrt(fan_in))
     return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32).astype(module.dtype)
+
+
+def take_tokens(x: jax.Array, tokens_BxR: jax.Array | None) -> jax.Array:
+    """The given tokens of each row, [B, S, ...] -> [B, R, ...]; None takes all as they are."""
+    return x if tokens_BxR is None else x[jnp.arange(x.shape[0])[:, None], tokens_BxR]
 
 
 class RMSNorm(nn.Module):
@@ -32,33 +37,33 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions. [B, S, D] -> [B, S, D], and the cache when one is given."""
+    """Grouped-query attention with rotary positions. [B, S, D] -> [B, S, D], and the cache when one is given.
+
+    With a cache, every token leaves its key and value there; `asking` [B, R] names the tokens whose output is wanted
+    (None: all), and the result is [B, R, D].
+    """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
     implementation: str = "dense"
 
     @nn.compact
-    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, layer=None):
+    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None):
         D, H, K, Q = self.config.dim, self.config.n_heads, self.config.n_kv_heads, self.config.head_dim
         wq = _kernel(self, "wq", (D, H, Q), ("embed", "heads", "head_dim"), D)
         wk = _kernel(self, "wk", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
         wv = _kernel(self, "wv", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
         wo = _kernel(self, "wo", (H, Q, D), ("heads", "head_dim", "embed"), H * Q)
-        q_BxSxHxQ = apply_rope(jnp.einsum("BSD,DHQ->BSHQ", x_BxSxD, wq), rope)
+        asking_rope = jax.tree.map(lambda angles: take_tokens(angles, asking), rope)
+        q_BxSxHxQ = apply_rope(jnp.einsum("BSD,DHQ->BSHQ", take_tokens(x_BxSxD, asking), wq), asking_rope)
         k_BxSxKxQ = apply_rope(jnp.einsum("BSD,DKQ->BSKQ", x_BxSxD, wk), rope)
         v_BxSxKxQ = jnp.einsum("BSD,DKQ->BSKQ", x_BxSxD, wv)
         if cache is None:
             attend = blocked_attention if self.implementation == "blocked" else dense_attention
             out_BxSxHxQ = attend(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids)
         else:
-            rows = jnp.arange(x_BxSxD.shape[0])[:, None]
-            cache = {
-                "k": cache["k"].at[layer, rows, positions].set(k_BxSxKxQ.astype(cache["k"].dtype), mode="drop"),
-                "v": cache["v"].at[layer, rows, positions].set(v_BxSxKxQ.astype(cache["v"].dtype), mode="drop"),
-            }
-            slots = lambda name: jax.lax.dynamic_index_in_dim(cache[name], layer, keepdims=False).astype(self.dtype)
-            out_BxSxHxQ = cached_attention(q_BxSxHxQ, slots("k"), slots("v"), positions)
+            cache = update_cache(cache, k_BxSxKxQ, v_BxSxKxQ, positions[:, 0])
+            out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, asking))
         return jnp.einsum("BSHQ,HQD->BSD", out_BxSxHxQ, wo), cache
 
 
@@ -78,7 +83,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm layer. Returns the new hidden states and the cache (None without one)."""
+    """One pre-norm layer. Returns the new hidden states, of the tokens `asking`, and the cache (None without one)."""
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
@@ -90,7 +95,8 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(self.config.norm_eps, self.dtype)
         self.ffn_norm = RMSNorm(self.config.norm_eps, self.dtype)
 
-    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, layer=None):
-        attended, cache = self.attention(self.attention_norm(x_BxSxD), rope, segment_ids, positions, cache, layer)
-        x_BxSxD = x_BxSxD + attended
+    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None):
+        normed = self.attention_norm(x_BxSxD)
+        attended, cache = self.attention(normed, rope, segment_ids, positions, cache, asking)
+        x_BxSxD = take_tokens(x_BxSxD, asking) + attended
         return x_BxSxD + self.feed_forward(self.ffn_norm(x_BxSxD)), cache

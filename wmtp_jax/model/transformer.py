@@ -1,5 +1,7 @@
 """The multi-token-prediction LLaMA (Gloeckle et al. 2024, arXiv 2404.19737): a trunk, N parallel head layers."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -68,10 +70,19 @@ class MTPTransformer(nn.Module):
         if not self.config.tie_embeddings:
             self.output = Unembedding(self.config)
 
+    def embedded(self, tokens_BxS) -> jax.Array:
+        """Embeddings of tokens: [B, S, D]."""
+        return jnp.take(self.tok_embeddings(), tokens_BxS, axis=0).astype(self.dtype)
+
     def trunk_states(self, tokens_BxS, segment_ids_BxS=None) -> jax.Array:
         """Output of the last trunk layer, before any norm: [B, S, D]."""
-        hidden, _ = self._trunk(tokens_BxS, _positions(tokens_BxS), segment_ids_BxS, None)
-        return hidden
+        rope = rope_table(_positions(tokens_BxS), self.config)
+
+        def body(block, hidden, _):
+            return block(hidden, rope, segment_ids_BxS)[0], None
+
+        trunk = _stacked(body, self.config.n_trunk_layers, "layers")
+        return trunk(self.trunk, self.embedded(tokens_BxS), None)[0]
 
     def head_states(self, trunk_BxSxD, segment_ids_BxS=None) -> jax.Array:
         """States of every head after the shared final norm: [N, B, S, D], ready for the unembedding."""
@@ -110,47 +121,6 @@ class MTPTransformer(nn.Module):
         states_NxBxSxD = self.head_states(self.trunk_states(tokens_BxS, segment_ids), segment_ids)
         return self.logits(jnp.moveaxis(states_NxBxSxD, 0, 2))
 
-    def decode(self, tokens_BxS, positions_BxS, cache) -> tuple[jax.Array, dict]:
-        """Runs S new tokens per row against the KV cache.
-
-        A token at position p writes slot p (positions past the end write nothing) and sees slots 0..p. So rows may
-        stand at different positions, and rolling back is nothing but feeding an earlier position again.
-
-        Args:
-            tokens_BxS: new token ids.
-            positions_BxS: their positions, row by row.
-            cache: as made by `init_cache`.
-
-        Returns:
-            Normed head states [N, B, S, D] and the new cache.
-        """
-        hidden, trunk_cache = self._trunk(tokens_BxS, positions_BxS, None, cache["trunk"])
-        rope = rope_table(positions_BxS, self.config)
-
-        def body(block, cache):
-            states, cache = block(hidden, rope, None, positions_BxS, jax.tree.map(lambda x: x[None], cache), 0)
-            return states, jax.tree.map(lambda x: x[0], cache)
-
-        # Side by side, not in turn: a few tokens are too little work to pay for a copy of each head's weights.
-        heads = nn.vmap(
-            body, variable_axes={"params": 0}, split_rngs={"params": True}, axis_size=self.config.n_future_tokens
-        )
-        states_NxBxSxD, heads_cache = heads(self.heads, cache["heads"])
-        return self.norm(states_NxBxSxD), {"trunk": trunk_cache, "heads": heads_cache}
-
-    def _trunk(self, tokens_BxS, positions, segment_ids, cache):
-        rope = rope_table(positions, self.config)
-        hidden = jnp.take(self.tok_embeddings(), tokens_BxS, axis=0).astype(self.dtype)
-
-        def body(block, carry, layer):
-            hidden, cache = carry
-            return block(hidden, rope, segment_ids, positions, cache, layer), None
-
-        (hidden, cache), _ = _stacked(body, self.config.n_trunk_layers, "layers")(
-            self.trunk, (hidden, cache), jnp.arange(self.config.n_trunk_layers)
-        )
-        return hidden, cache
-
 
 def _stacked(body, length: int, axis_name: str):
     return nn.scan(
@@ -164,14 +134,6 @@ def _stacked(body, length: int, axis_name: str):
 
 def _positions(x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-
-
-def init_cache(config: ModelConfig, batch_size: int, n_slots: int, dtype=jnp.float32) -> dict:
-    """Empty KV caches of trunk [L, B, T, K, Q] and heads [N, B, T, K, Q]."""
-    slots = lambda depth: {
-        name: jnp.zeros((depth, batch_size, n_slots, config.n_kv_heads, config.head_dim), dtype) for name in ("k", "v")
-    }
-    return {"trunk": slots(config.n_trunk_layers), "heads": slots(config.n_future_tokens)}
 
 
 def init_params(config: ModelConfig, seed: int = 0) -> dict:
@@ -191,3 +153,9 @@ def logical_axes(config: ModelConfig) -> dict:
 
 def _init_boxed(config: ModelConfig, key: jax.Array) -> dict:
     return MTPTransformer(config).init(key, jnp.zeros((1, 2), jnp.int32))["params"]
+
+
+def with_heads(config: ModelConfig, n_future_tokens: int) -> ModelConfig:
+    """The architecture with the same trunk and another number of heads."""
+    n_layers = config.n_trunk_layers + n_future_tokens
+    return dataclasses.replace(config, n_layers=n_layers, n_future_tokens=n_future_tokens)

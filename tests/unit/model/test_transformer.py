@@ -12,7 +12,6 @@ from wmtp_jax.model import (
     ModelConfigError,
     MTPTransformer,
     RopeScaling,
-    init_cache,
     init_params,
     logical_axes,
     param_shapes,
@@ -112,22 +111,6 @@ def test_remat_changes_memory_not_results(params, remat):
     loss = lambda p, r: jnp.mean(apply(p, tokens_of(40), remat=r) ** 2)
     plain, kept = jax.grad(loss)(params, "none"), jax.grad(loss)(params, remat)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), plain, kept)
-
-
-def test_cache_in_pieces_and_rows_at_different_positions(params):
-    tokens, model = tokens_of(90), MTPTransformer(CONFIG)
-    decode = lambda t, p, cache: model.apply({"params": params}, t, p, cache, method="decode")
-    trunk = model.apply({"params": params}, tokens, method="trunk_states")
-    whole = model.apply({"params": params}, trunk, method="head_states")
-    cache = init_cache(CONFIG, 2, 90)
-    lengths = jnp.array([[50], [37]])
-    _, cache = decode(tokens[:, :50], jnp.broadcast_to(jnp.arange(50), (2, 50)), cache)
-    for step in range(12):
-        positions = lengths + step * 3 + jnp.arange(3)
-        fed = jnp.take_along_axis(tokens, positions, axis=1)
-        states, cache = decode(fed, positions, cache)
-        for row in range(2):
-            np.testing.assert_allclose(states[:, row], whole[:, row, positions[row]], atol=2e-5)
 
 
 def test_bf16_compute_keeps_fp32_logits_and_masters(params):

@@ -1,0 +1,44 @@
+"""Decoding against caches gives what the whole sequence gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wmtp_jax.decoding.cached import CachedModel, part
+from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
+
+CONFIG = ModelConfig(dim=24, n_layers=5, n_heads=4, n_kv_heads=2, vocab_size=53, n_future_tokens=3, ffn_dim=37)
+TIED = ModelConfig(dim=24, n_layers=4, n_heads=6, n_kv_heads=1, vocab_size=31, n_future_tokens=2, tie_embeddings=True)
+
+
+@pytest.mark.parametrize("config", [CONFIG, TIED], ids=["gqa", "mqa, tied"])
+def test_in_pieces_and_with_rows_at_different_positions(config):
+    params = init_params(config, seed=3)
+    tokens = jax.random.randint(jax.random.key(0), (2, 90), 0, config.vocab_size)
+    whole = MTPTransformer(config).apply({"params": params}, tokens)  # [B, S, N, V]
+    model = CachedModel(part(params, n_heads=config.n_future_tokens, dtype=jnp.float32), config, jnp.float32)
+    positions = jnp.broadcast_to(jnp.arange(50), (2, 50))
+    trunk, cache = model.trunk(tokens[:, :50], positions, model.empty_cache(2, 90))
+    cache = model.remember(trunk, positions, cache)
+    lengths = jnp.array([[50], [37]])  # the second row goes back and feeds its tokens again
+    for step in range(12):
+        positions = lengths + step * 3 + jnp.arange(3)
+        asking = jnp.array([step % 3, (step + 1) % 3])
+        trunk, cache = model.trunk(jnp.take_along_axis(tokens, positions, axis=1), positions, cache)
+        first, cache = model.first_head(trunk, positions, cache)
+        drafted, cache = model.drafters(trunk, positions, cache, asking)
+        for row in range(2):
+            expected = whole[row, positions[row]]
+            np.testing.assert_allclose(first[row], expected[:, 0], atol=2e-5)
+            np.testing.assert_allclose(drafted[row], expected[asking[row], 1:], atol=2e-5)
+
+
+def test_a_model_of_one_head_drafts_nothing():
+    params = init_params(CONFIG, seed=3)
+    one = ModelConfig(**{**vars(CONFIG), "n_layers": 3, "n_future_tokens": 1})
+    model = CachedModel(part(params, n_heads=1, dtype=jnp.float32), one, jnp.float32)
+    positions = jnp.zeros((2, 1), jnp.int32)
+    trunk, cache = model.trunk(positions, positions, model.empty_cache(2, 4))
+    drafted, _ = model.drafters(trunk, positions, cache, jnp.zeros(2, jnp.int32))
+    assert drafted.shape == (2, 0, CONFIG.vocab_size)

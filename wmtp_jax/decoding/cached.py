@@ -1,0 +1,95 @@
+"""The model of decoding: a few new tokens per row against the KV caches of everything before them.
+
+Training stacks the layers and scans over them, which compiles in no time. But a scan copies every layer out of the
+stack before it is used, and a pass over a few tokens takes hardly longer than reading the weights once. So the layers
+are parted here, once, and run one after the other.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from wmtp_jax.model import ModelConfig, MTPTransformer
+from wmtp_jax.model.attention import empty_cache
+from wmtp_jax.model.block import Block
+from wmtp_jax.model.rope import rope_table
+
+
+@functools.partial(jax.jit, static_argnames=("n_heads", "dtype"))
+def part(params, *, n_heads: int, dtype) -> dict:
+    """Parameters for `CachedModel`, cast once.
+
+    Args:
+        params: parameters of the model.
+        n_heads: how many of the heads are wanted.
+        dtype: of the computation.
+
+    Returns:
+        "trunk" and "heads", lists of one tree per layer; "shared", the rest.
+    """
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    layer = lambda stack, number: jax.tree.map(lambda leaf: leaf[number], stack)
+    layers = lambda stack, n: [layer(stack, number) for number in range(n)]
+    n_layers = len(jax.tree.leaves(params["trunk"])[0])
+    shared = {name: tree for name, tree in params.items() if name not in ("trunk", "heads")}
+    return {"trunk": layers(params["trunk"], n_layers), "heads": layers(params["heads"], n_heads), "shared": shared}
+
+
+class CachedModel:
+    """Trunk, head 1 and drafting heads, which take turns; each reads and returns the caches of all.
+
+    A token at position p writes slot p of a cache (positions past the end write nothing) and sees slots 0..p. So rows
+    may stand at different positions, and rolling back is nothing but feeding an earlier position again.
+    """
+
+    def __init__(self, parts: dict, config: ModelConfig, dtype):
+        """Binds parameters as `part` made them; config.n_future_tokens is the number of heads among them."""
+        self.n_drafters = config.n_future_tokens - 1
+        self._parts, self._config, self._dtype = parts, config, dtype
+        self._shared = functools.partial(MTPTransformer(config, dtype).apply, {"params": parts["shared"]})
+
+    def empty_cache(self, batch_size: int, n_slots: int) -> dict:
+        """KV caches of every layer and head."""
+        one = lambda: empty_cache(batch_size, n_slots, self._config.n_kv_heads, self._config.head_dim, self._dtype)
+        return {name: [one() for _ in self._parts[name]] for name in ("trunk", "heads")}
+
+    def trunk(self, tokens_BxS, positions_BxS, cache) -> tuple[jax.Array, dict]:
+        """What the heads read of new tokens, [B, S, D]."""
+        hidden, rope, new = self._shared(tokens_BxS, method="embedded"), rope_table(positions_BxS, self._config), []
+        for layer, of_layer in zip(self._parts["trunk"], cache["trunk"], strict=True):
+            hidden, of_layer = self._block(layer, hidden, rope, positions_BxS, of_layer)
+            new.append(of_layer)
+        return hidden, cache | {"trunk": new}
+
+    def first_head(self, trunk_BxSxD, positions_BxS, cache) -> tuple[jax.Array, dict]:
+        """Logits [B, S, V] of head 1 at every token."""
+        states, cache = self._heads(slice(1), trunk_BxSxD, positions_BxS, cache, None)
+        return self._logits(states[0]), cache
+
+    def drafters(self, trunk_BxSxD, positions_BxS, cache, asking_B) -> tuple[jax.Array, dict]:
+        """Logits [B, N - 1, V] of heads 2..N at one token of each row, asking_B; the others leave keys and values."""
+        B, _, D = trunk_BxSxD.shape
+        states, cache = self._heads(slice(1, None), trunk_BxSxD, positions_BxS, cache, asking_B[:, None])
+        nothing = jnp.zeros((B, 0, D), self._dtype)
+        return self._logits(jnp.concatenate([nothing, *states], axis=1)), cache
+
+    def remember(self, trunk_BxSxD, positions_BxS, cache) -> dict:
+        """Leaves keys and values of tokens in every head."""
+        anybody = jnp.zeros((trunk_BxSxD.shape[0], 1), jnp.int32)  # the answer is not used, hence not computed
+        return self._heads(slice(None), trunk_BxSxD, positions_BxS, cache, anybody)[1]
+
+    def _heads(self, which: slice, trunk_BxSxD, positions_BxS, cache, asking) -> tuple[list[jax.Array], dict]:
+        rope, states, new = rope_table(positions_BxS, self._config), [], list(cache["heads"])
+        for number in range(len(new))[which]:
+            layer = self._parts["heads"][number]
+            hidden, new[number] = self._block(layer, trunk_BxSxD, rope, positions_BxS, new[number], asking)
+            states.append(hidden)
+        return states, cache | {"heads": new}
+
+    def _block(self, params, hidden, rope, positions_BxS, cache, asking=None):
+        block = Block(self._config, self._dtype)
+        return block.apply({"params": params}, hidden, rope, None, positions_BxS, cache, asking)
+
+    def _logits(self, states) -> jax.Array:
+        return self._shared(self._shared(states, method="normed"), method="logits")
