@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from wmtp_jax.model.attention import blocked_attention, cached_attention, dense_attention, update_cache
 from wmtp_jax.model.config import ModelConfig
+from wmtp_jax.model.linear import linear
 from wmtp_jax.model.rope import apply_rope
 
 
@@ -55,16 +56,16 @@ class Attention(nn.Module):
         wv = _kernel(self, "wv", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
         wo = _kernel(self, "wo", (H, Q, D), ("heads", "head_dim", "embed"), H * Q)
         asking_rope = jax.tree.map(lambda angles: take_tokens(angles, asking), rope)
-        q_BxSxHxQ = apply_rope(jnp.einsum("BSD,DHQ->BSHQ", take_tokens(x_BxSxD, asking), wq), asking_rope)
-        k_BxSxKxQ = apply_rope(jnp.einsum("BSD,DKQ->BSKQ", x_BxSxD, wk), rope)
-        v_BxSxKxQ = jnp.einsum("BSD,DKQ->BSKQ", x_BxSxD, wv)
+        q_BxSxHxQ = apply_rope(linear("BSD,DHQ->BSHQ", take_tokens(x_BxSxD, asking), wq), asking_rope)
+        k_BxSxKxQ = apply_rope(linear("BSD,DKQ->BSKQ", x_BxSxD, wk), rope)
+        v_BxSxKxQ = linear("BSD,DKQ->BSKQ", x_BxSxD, wv)
         if cache is None:
             attend = blocked_attention if self.implementation == "blocked" else dense_attention
             out_BxSxHxQ = attend(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids)
         else:
             cache = update_cache(cache, k_BxSxKxQ, v_BxSxKxQ, positions[:, 0])
             out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, asking))
-        return jnp.einsum("BSHQ,HQD->BSD", out_BxSxHxQ, wo), cache
+        return linear("BSHQ,HQD->BSD", out_BxSxHxQ, wo), cache
 
 
 class FeedForward(nn.Module):
@@ -79,7 +80,8 @@ class FeedForward(nn.Module):
         w1 = _kernel(self, "w1", (D, F), ("embed", "mlp"), D)
         w3 = _kernel(self, "w3", (D, F), ("embed", "mlp"), D)
         w2 = _kernel(self, "w2", (F, D), ("mlp", "embed"), F)
-        return (nn.silu(x_BxSxD @ w1) * (x_BxSxD @ w3)) @ w2
+        gate, up = linear("BSD,DF->BSF", x_BxSxD, w1), linear("BSD,DF->BSF", x_BxSxD, w3)
+        return linear("BSF,FD->BSD", nn.silu(gate) * up, w2)
 
 
 class Block(nn.Module):
