@@ -467,6 +467,10 @@ def unfinished(directory):
     (directory / "train-00002.parquet.incomplete").write_bytes(b"x")
 
 
+def the_same_twice(directory):
+    shutil.copy(directory / "train-00000-of-00002.parquet", directory / "train-00002.parquet")
+
+
 def foreign_name(directory):
     os.rename(directory / "test-00000-of-00002.parquet", directory / "data.parquet")
 
@@ -487,6 +491,7 @@ def empty_directory(directory):
         (half_a_gzip, r"train-00002\.jsonl\.gz:\d+: the gzip stream is damaged or cut short"),
         (half_a_line, r"train-00002\.jsonl: byte \d+: not valid JSON .* only half there"),
         (unfinished, r"train-00002\.parquet\.incomplete: its download is not finished"),
+        (the_same_twice, r"train-00002\.parquet: is the same file as .*train-00000-of-00002\.parquet"),
         (foreign_name, r"data\.parquet: its name begins with none of train, valid, test"),
         (empty_directory, r"holds no \.parquet, \.jsonl, \.jsonl\.gz file"),
     ],

@@ -98,13 +98,21 @@ def make_units(files: Sequence[Path], recipe) -> list[Unit]:
 
 
 def sources_of(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Name, size and SHA-256 of each file."""
-    found = []
+    """Name, size and SHA-256 of each file.
+
+    Raises:
+        StorageError: Two files are the same.
+    """
+    path_of: dict[str, Path] = {}
     for path in files:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found.append({"file": path.name, "bytes": path.stat().st_size, "sha256": digest})
-    return found
+        if digest in path_of:
+            raise StorageError(
+                f"{path}: is the same file as {path_of[digest]}, and its records would be there twice; give one of them"
+            )
+        path_of[digest] = path
+    return [{"file": path.name, "bytes": path.stat().st_size, "sha256": digest} for digest, path in path_of.items()]
 
 
 def read_unit(unit: Unit, recipe, settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
