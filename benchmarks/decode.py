@@ -180,9 +180,11 @@ def measure(peers: dict, prompts: list[list[int]], batch_size: int, rounds: int)
             if isinstance(other, TorchReference):
                 other.n_new |= {tuple(p): len(row) for p, row in zip(prompts, expected, strict=True)}
     n_tokens = sum(map(len, expected))
-    for _ in range(rounds):
-        for name, peer in peers.items():
-            rows[name]["rounds_s"].append(seconds_of(peer, prompts, batch_size)[0])
+    names = list(peers)
+    for i in range(rounds):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            time.sleep(0.5)  # the threads of the peer before go on spinning for a while
+            rows[name]["rounds_s"].append(seconds_of(peers[name], prompts, batch_size)[0])
     for row in rows.values():
         row["tokens_per_s"] = n_tokens / statistics.median(row["rounds_s"])
     return {"batch_size": batch_size, "n_prompts": len(prompts), "n_tokens": n_tokens, "peers": rows}
@@ -245,7 +247,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=MODEL, help="Meta layout, safetensors (default: micro-mtp)")
     parser.add_argument("--n_prompts", type=int, default=48)
     parser.add_argument("--max_new_tokens", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--small", action="store_true", help="a tiny random model: does the script run?")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args()
