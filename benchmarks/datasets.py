@@ -8,7 +8,8 @@ that are stretches of Python's own library, with its docstrings as descriptions,
 trained on the same library with Llama-2's settings. The peer is that tokenizer alone: as many processes encode every
 description once and every Python solution once, all in memory. The product counts the same tokens, for which it encodes
 each different word once, and does everything else: it reads parquet, filters, writes records, index, counts, tests,
-statistics and digests. Both take turns; the median round counts. Memory is the proportional set size of all processes together, every 0.1 s of a run of its own.
+statistics and digests. Both take turns; the median round counts. Memory is the proportional set size of all processes
+together, every 0.1 s of a run of its own.
 
 Then: one worker instead of all, and a run that is killed in the middle and started again; each has to give the bytes
 of the first.

@@ -18,6 +18,7 @@ import numpy as np
 
 import converters
 from wmtp_jax.data import Tokenizer, load_tokenizer
+from wmtp_jax.decoding import part_layers
 from wmtp_jax.errors import UserError
 from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures, require_room
 from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
@@ -65,8 +66,8 @@ def run(arguments: argparse.Namespace) -> dict:
     if arguments.model:
         config, params, tokenizer = _load_model(arguments.model, arguments.dtype)
         require_room(problems, tokenizer, config)
-        settings, samples = _write_samples(arguments, output, problems, config, params, tokenizer)
         result |= score_solutions(MTPTransformer(config), params, tokenizer, problems)
+        settings, samples = _write_samples(arguments, output, problems, config, params, tokenizer)
     else:
         settings, samples = _read_samples(arguments, problems)
     ks = _ks_of(arguments, settings["n_samples"])
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> dict:
 def _write_samples(
     arguments, output: Path, problems: list[Problem], config: ModelConfig, params, tokenizer: Tokenizer
 ) -> tuple[dict, list[dict]]:
-    """Generates what is not there yet, in portions whose limits do not depend on what is."""
+    """Generates what is not there yet, in portions whose limits do not depend on what is. Uses params up."""
     decoding = Decoding(
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
@@ -103,6 +104,8 @@ def _write_samples(
         "n_samples": arguments.n_samples,
         **dataclasses.asdict(decoding),
     }
+    n_heads = config.n_future_tokens if decoding.speculate else 1
+    parts = part_layers(params, n_heads=n_heads, dtype=arguments.dtype, give_up=True)
     tasks = [(problem, sample) for problem in problems for sample in range(arguments.n_samples)]
     with RowFile(output / "samples.jsonl", settings) as file:
         meter = Meter("samples", len(tasks))
@@ -111,7 +114,7 @@ def _write_samples(
             if any((problem.task_id, sample) not in file.rows for problem, sample in portion):
                 asked = [problem for problem, _ in portion]
                 indices = range(start, start + len(portion))
-                answers = answer_problems(params, config, tokenizer, asked, indices, decoding)
+                answers = answer_problems(parts, config, tokenizer, asked, indices, decoding)
                 for (problem, sample), answer in zip(portion, answers, strict=True):
                     if (problem.task_id, sample) not in file.rows:
                         file.append({"task_id": problem.task_id, "sample": sample, **dataclasses.asdict(answer)})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import converters
 from wmtp_jax.data import Tokenizer, encode_prompt, load_tokenizer
-from wmtp_jax.decoding import DecodingError, Generation, generate_text
+from wmtp_jax.decoding import DecodingError, Generation, generate_text, part_layers
 from wmtp_jax.errors import UserError
 from wmtp_jax.model import ModelConfig
 
@@ -99,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         "speculate": not arguments.no_speculation,
         "seed": arguments.seed,
     }
+    n_heads = 1 if arguments.no_speculation else config.n_future_tokens
+    params = part_layers(params, n_heads=n_heads, dtype="float32", give_up=True)
     start = time.perf_counter()
     _compile(params, config, tokenizer, prompt, settings)
     compiled = time.perf_counter()

@@ -18,7 +18,7 @@ from torch_trees import params_from_meta
 from converters import load_hf, load_meta
 from vendor.meta_llama import LLaMA
 from wmtp_jax.decoding import generate
-from wmtp_jax.decoding.cached import CachedModel, part
+from wmtp_jax.decoding.cached import CachedModel, part_layers
 from wmtp_jax.model import MTPTransformer
 
 
@@ -106,7 +106,7 @@ def test_story_in_bf16(ours, reference):
 
 def test_greedy_text_through_our_cached_decoding(ours, reference):
     config, params = ours
-    model = CachedModel(part(params, n_heads=1, dtype=jnp.float32), config, jnp.float32)
+    model = CachedModel(part_layers(params, n_heads=1, dtype=jnp.float32), config, jnp.float32)
 
     @jax.jit
     def next_token(carry, position):

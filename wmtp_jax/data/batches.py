@@ -10,7 +10,7 @@ import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
-from wmtp_jax.data.large import give_back
+from wmtp_jax.data.large import return_freed_memory
 from wmtp_jax.data.layout import lay_out
 from wmtp_jax.data.packing import OnePerRow, Rows, first_fit
 from wmtp_jax.data.plan import ShuffledPlan, packing_order
@@ -198,7 +198,7 @@ def make_batches(
         process_count=process_count,
         fingerprint={**fingerprint, "buckets": list(buckets)},
     )
-    give_back()
+    return_freed_memory()
     return batches
 
 

@@ -65,7 +65,7 @@ def order_of_appearance(numbers: np.ndarray) -> np.ndarray:
     return renumbered[numbers]
 
 
-def give_back() -> None:
+def return_freed_memory() -> None:
     """Returns to the system what was freed: glibc keeps it for later, which is most of what large columns left."""
     with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -12,6 +12,8 @@ _WORDS = re.compile(f"[ {_SPACE}]*[^ {_SPACE}\n]+|\n|[ {_SPACE}]+")
 # Characters of remembered words, and what a word costs besides.
 _REMEMBERED = 1 << 25
 _OVERHEAD = 128
+# All characters of the basic plane: a model that changes none of them takes texts as they are.
+_CHARACTERS = "".join(map(chr, (*range(1, 0xD800), *range(0xE000, 0x10000))))
 _PROBES = ("def f(x):\n\n    # a  b \n\ty\n", "\n  x", f" y \n \n z{_SPACE} z", "a\n", "")
 
 
@@ -64,8 +66,10 @@ def counts_by_word(model: sentencepiece.SentencePieceProcessor) -> bool:
 
     Returns:
         True for a byte-pair model that knows newlines, in no piece but their own, that has spaces only at the
-        beginning of pieces, and that keeps whitespace.
+        beginning of pieces, and that takes texts as they are, without a normaliser.
     """
+    if model.normalize(_CHARACTERS).replace(_SPACE, " ").lstrip(" ") != _CHARACTERS.replace(_SPACE, " "):
+        return False
     ids = range(model.vocab_size())
     pieces = [i for i in ids if not (model.is_control(i) or model.is_unknown(i) or model.is_byte(i))]
     # The score of a byte-pair piece is its rank; that of a unigram piece is the logarithm of a probability.

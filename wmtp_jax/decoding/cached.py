@@ -16,35 +16,49 @@ from wmtp_jax.model.block import Block
 from wmtp_jax.model.rope import rope_table
 
 
-@functools.partial(jax.jit, static_argnames=("n_heads", "dtype"))
-def part(params, *, n_heads: int, dtype) -> dict:
-    """Parameters for `CachedModel`, cast once.
+def part_layers(params, *, n_heads: int, dtype, give_up: bool = False) -> dict:
+    """Parameters for `CachedModel`; every layer is copied, so whoever generates more than once parts them once.
 
     Args:
         params: parameters of the model.
         n_heads: how many of the heads are wanted.
         dtype: of the computation.
+        give_up: whether the caller has no further use for params, whose stacks are then deleted one after the other, so
+            that the model is never held twice.
 
     Returns:
         "trunk" and "heads", lists of one tree per layer; "shared", the rest.
     """
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    layer = lambda stack, number: jax.tree.map(lambda leaf: leaf[number], stack)
-    layers = lambda stack, n: [layer(stack, number) for number in range(n)]
-    n_layers = len(jax.tree.leaves(params["trunk"])[0])
+
+    def layers(stack, n: int | None) -> list:
+        leaves, tree = jax.tree.flatten(stack)
+        parted = []
+        for leaf in leaves:
+            parted.append(_rows(leaf, n or len(leaf), dtype))
+            if give_up and isinstance(leaf, jax.Array):
+                leaf.delete()
+        return [tree.unflatten(of_layer) for of_layer in zip(*parted, strict=True)]
+
     shared = {name: tree for name, tree in params.items() if name not in ("trunk", "heads")}
-    return {"trunk": layers(params["trunk"], n_layers), "heads": layers(params["heads"], n_heads), "shared": shared}
+    shared = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), shared)
+    return {"trunk": layers(params["trunk"], None), "heads": layers(params["heads"], n_heads), "shared": shared}
+
+
+@functools.partial(jax.jit, static_argnames=("n", "dtype"))
+def _rows(stack, n: int, dtype) -> list[jax.Array]:
+    return [stack[row].astype(dtype) for row in range(n)]
 
 
 class CachedModel:
     """Trunk, head 1 and drafting heads, which take turns; each reads and returns the caches of all.
 
-    A token at position p writes slot p of a cache (positions past the end write nothing) and sees slots 0..p. So rows
-    may stand at different positions, and rolling back is nothing but feeding an earlier position again.
+    The tokens of a row have successive positions; the one at position p writes slot p of a cache, which must exist, and
+    sees slots 0..p. So rows may stand at different positions, and rolling back is nothing but feeding an earlier
+    position again.
     """
 
     def __init__(self, parts: dict, config: ModelConfig, dtype):
-        """Binds parameters as `part` made them; config.n_future_tokens is the number of heads among them."""
+        """Binds parameters as `part_layers` made them; config.n_future_tokens is the number of heads among them."""
         self.n_drafters = config.n_future_tokens - 1
         self._parts, self._config, self._dtype = parts, config, dtype
         self._shared = functools.partial(MTPTransformer(config, dtype).apply, {"params": parts["shared"]})

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wmtp_jax.decoding.cached import part
+from wmtp_jax.decoding.cached import part_layers
 from wmtp_jax.decoding.law import Sampling
 from wmtp_jax.decoding.steps import decode, prefill
 from wmtp_jax.errors import UserError
@@ -77,7 +77,8 @@ def generate(
     position) only, never on the other prompts of a batch.
 
     Args:
-        params: parameters of the model; cast to dtype once.
+        params: parameters of the model, of which all layers are copied; or, for more than one call, what `part_layers`
+            made of them in this dtype.
         config: its architecture.
         prompts: token ids, of any lengths.
         max_new_tokens: most tokens per prompt; the end of the context (config.max_seq_len) may come first.
@@ -109,7 +110,9 @@ def generate(
         sampling = Sampling(temperature, top_p if top_p < 1 else None, top_k if 0 < top_k < config.vocab_size else None)
     if not speculate:
         config = with_heads(config, 1)
-    parts = part(params, n_heads=config.n_future_tokens, dtype=dtype)
+    n_heads = config.n_future_tokens
+    parts = params if "shared" in params else part_layers(params, n_heads=n_heads, dtype=dtype)
+    parts = {**parts, "heads": parts["heads"][:n_heads]}
     lengths = [len(prompt) for prompt in prompts]
     limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
     batch_size = min(batch_size, _power_of_two(len(prompts)))

@@ -62,11 +62,12 @@ def prefill(
     attention stays at [B, H, chunk, T].
 
     Args:
-        parts: parameters, see `part`.
+        parts: parameters, see `part_layers`.
         config: the architecture; n_future_tokens is the number of heads among the parts.
         tokens: int32 [B, T], prompts padded on the right; T is a multiple of chunk.
         lengths: int32 [B], of the prompts; 0 for a row that is not in use.
-        limits: int32 [B], longest sequence per row, at most T.
+        limits: int32 [B], longest sequence per row, at most T - n_future_tokens + 1: a block of drafts may begin with
+            its last token.
         key: of all randomness.
         indices: int32 [B], tells the rows' random numbers apart.
         eos_id: token that ends a row, -1 for none.
@@ -119,7 +120,7 @@ def decode(
     (Gloeckle et al. 2024, arXiv 2404.19737, section 3.2). With N = 1 this is ordinary decoding.
 
     Args:
-        parts: parameters, see `part`.
+        parts: parameters, see `part_layers`.
         config: the architecture; n_future_tokens is the number of heads among the parts.
         state: from `prefill` or an earlier `decode`; its buffers are reused.
         eos_id: token that ends a row, -1 for none.

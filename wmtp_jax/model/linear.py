@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def linear(spec: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """einsum(spec, x, kernel), for reverse-mode differentiation.
+    """einsum(spec, x, kernel); reverse-mode differentiation only (no jax.jvp).
 
     The value and both gradients are those of the einsum. But autodiff forms the kernel's gradient as (cotangent, x), of
     which XLA's CPU backend transposes the cotangent, with all that was fused into it, and the result back; as (x,

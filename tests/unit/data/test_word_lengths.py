@@ -88,6 +88,8 @@ def test_forgetting_changes_nothing(micro, monkeypatch):
         {"split_by_whitespace": False},
         {"byte_fallback": False},
         {"normalization_rule_name": "nmt_nfkc"},
+        {"normalization_rule_name": "nfkc"},
+        {"normalization_rule_name": "nfkc_cf"},
         {"remove_extra_whitespaces": True},
     ],
     ids=lambda options: ",".join(f"{name}={value!r}" for name, value in options.items()),

@@ -1,5 +1,6 @@
 """Greedy generation: speculation changes the number of passes and nothing else."""
 
+import dataclasses
 import functools
 
 import jax
@@ -89,6 +90,16 @@ def test_speculation_equals_head_1_equals_full_forwards(name, max_new_tokens):
             if not speculate:
                 assert result.forward_passes == max_new_tokens
                 assert set(result.heads) == {1}
+
+
+def test_the_last_block_of_drafts_may_reach_past_the_end():
+    config, params = model("four heads, GQA")
+    config = dataclasses.replace(config, max_seq_len=64)  # a multiple of the prefill's positions
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, config.vocab_size, 30).tolist() for _ in range(8)]
+    results = generate(params, config, prompts, max_new_tokens=34)
+    assert {len(result.tokens) for result in results} == {34}
+    assert is_greedy(config, params, prompts, results)
 
 
 def test_a_memorised_cycle_takes_one_pass_per_block():

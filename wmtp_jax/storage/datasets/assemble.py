@@ -49,14 +49,14 @@ def assemble(
     }
     rows = {(split, kind): sum(part[kind]["rows"] for _, part in parts[split]) for split in splits for kind in _FOLDERS}
     path = {(split, kind): partial / folder / f"{split}.jsonl" for split in splits for kind, folder in _FOLDERS.items()}
-    with ThreadPoolExecutor() as pool:  # the picture is drawn meanwhile
-        joined = {key: pool.submit(_join, path[key], work, parts[key[0]], *key) for key, count in rows.items() if count}
-        columns = {split: _columns(work, parts[split], split) for split in splits if rows[split, "records"]}
-        statistics = {split: _statistics(parts[split], found) for split, found in columns.items()}
-        (partial / "stats").mkdir(exist_ok=True)
-        write_statistics(partial / "stats" / "statistics.json", statistics)
-        draw_statistics(partial / "stats" / "statistics.png", statistics)
-        sums = {key: future.result() for key, future in joined.items()}
+    columns = {split: _columns(work, parts[split], split) for split in splits if rows[split, "records"]}
+    statistics = {split: _statistics(parts[split], found) for split, found in columns.items()}
+    (partial / "stats").mkdir(exist_ok=True)
+    write_statistics(partial / "stats" / "statistics.json", statistics)
+    with ThreadPoolExecutor(1) as pool:  # joining waits for the disk, drawing for the processor
+        drawn = pool.submit(draw_statistics, partial / "stats" / "statistics.png", statistics)
+        sums = {key: _join(path[key], work, parts[key[0]], *key) for key, count in rows.items() if count}
+        drawn.result()
     described = {}
     for split, found in columns.items():
         _write_index(path[split, "records"], found, tokenizer)

@@ -32,8 +32,8 @@ from wmtp_jax.storage.datasets.source import Unit, expected_form, find_files, ma
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.seal import METADATA, is_sealed, seal
 
-# 1: a change of this number makes every data set anew.
-_FORM = 1
+# A change of this number makes every data set anew.
+_FORM = 2
 # Room for what the first units do not tell.
 _MARGIN = 1.15
 
