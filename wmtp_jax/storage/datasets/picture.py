@@ -38,7 +38,7 @@ def draw_statistics(path: Path, statistics: Mapping[str, Mapping[str, Any]]) -> 
         axes.grid(color="#e6e6e6", lw=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.98, wspace=0.3, hspace=0.25)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.15, top=0.98, wspace=0.3, hspace=0.25)
     figure.savefig(path, format="png", metadata={"Software": None})
 
 
@@ -50,7 +50,8 @@ def _draw_difficulties(axes, statistics) -> None:
         total = sum(counts)
         places = [place - 0.4 + (i + 0.5) * width for place in range(len(names))]
         axes.bar(places, [count / total for count in counts], width, color=_COLORS[split])
-    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0)
+    many = len(names) > 6
+    axes.set_xticks(range(len(names)), names, rotation=90 if many else 0, fontsize=7 if many else None)
     axes.set(xlabel="difficulty", ylabel="share of problems")
 
 
