@@ -53,7 +53,7 @@ def prefill(
     eos_id,
     sampling: Sampling | None,
     *,
-    chunk,
+    chunk: int,
     dtype,
 ) -> DecodeState:
     """Feeds the prompts, `chunk` positions at a time, and generates the first token of every row.
