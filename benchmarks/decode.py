@@ -7,7 +7,7 @@ All four continue the same prompts up to their EOS, in batches of 1 and of 16, a
 change of the machine's speed hits all alike; the median round counts. Tokens are those of the continuations, so nobody
 is paid for padding or for what follows an EOS.
 
-micro-mtp is so small that a pass over four tokens costs more than twice a pass over one, and its answers are so short
+micro-mtp is so small that a pass over four tokens costs about two passes over one, and its answers are so short
 that much of the time is the prompt's. So a second table has what speculation rests on: the time of a pass over N tokens
 with all heads and of one token with head 1 alone, for micro-mtp and for a random model of 250 million parameters (17
 layers), after a prompt of 48 tokens. About five minutes on 2 cores.

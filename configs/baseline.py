@@ -1,6 +1,6 @@
 """Baseline: every response token of a correct solution counts the same.
 
-micro (default): fine-tunes storage/models_v2/micro-mtp on the embedded tasks; 4 minutes on 2 CPU cores, pass@1 .51 to
+micro (default): fine-tunes storage/models_v2/micro-mtp on the embedded tasks; 3 minutes on 2 CPU cores, pass@1 .51 to
     .71.
     python -m wmtp_jax.train --config configs/baseline.py
 7b: Meta's 7B_1T_4 on CodeContests.

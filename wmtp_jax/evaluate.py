@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> dict:
     if arguments.model:
         config, params, tokenizer = _load_model(arguments.model, arguments.dtype)
         require_room(problems, tokenizer, config)
-        result |= score_solutions(MTPTransformer(config), params, tokenizer, problems)
-        settings, samples = _write_samples(arguments, output, problems, config, params, tokenizer)
+        scores, settings, samples = _examine(arguments, output, problems, config, params, tokenizer)
+        result |= scores
     else:
         settings, samples = _read_samples(arguments, problems)
     ks = _ks_of(arguments, settings["n_samples"])
@@ -82,10 +82,13 @@ def run(arguments: argparse.Namespace) -> dict:
     return result
 
 
-def _write_samples(
+def _examine(
     arguments, output: Path, problems: list[Problem], config: ModelConfig, params, tokenizer: Tokenizer
-) -> tuple[dict, list[dict]]:
-    """Generates what is not there yet, in portions whose limits do not depend on what is. Uses params up."""
+) -> tuple[dict, dict, list[dict]]:
+    """Scores of the heads, settings and samples; uses params up.
+
+    Generated is what is not there yet, in portions whose limits do not depend on what is.
+    """
     decoding = Decoding(
         max_new_tokens=arguments.max_new_tokens,
         temperature=arguments.temperature,
@@ -104,10 +107,11 @@ def _write_samples(
         "n_samples": arguments.n_samples,
         **dataclasses.asdict(decoding),
     }
-    n_heads = config.n_future_tokens if decoding.speculate else 1
-    parts = part_layers(params, n_heads=n_heads, dtype=arguments.dtype, give_up=True)
     tasks = [(problem, sample) for problem in problems for sample in range(arguments.n_samples)]
     with RowFile(output / "samples.jsonl", settings) as file:
+        scores = score_solutions(MTPTransformer(config), params, tokenizer, problems)
+        n_heads = config.n_future_tokens if decoding.speculate else 1
+        parts = part_layers(params, n_heads=n_heads, dtype=arguments.dtype, give_up=True)
         meter = Meter("samples", len(tasks))
         for start in range(0, len(tasks), decoding.batch_size):
             portion = tasks[start : start + decoding.batch_size]
@@ -119,7 +123,7 @@ def _write_samples(
                     if (problem.task_id, sample) not in file.rows:
                         file.append({"task_id": problem.task_id, "sample": sample, **dataclasses.asdict(answer)})
             meter.show(start + len(portion))
-        return settings, [file.rows[problem.task_id, sample] for problem, sample in tasks]
+        return scores, settings, [file.rows[problem.task_id, sample] for problem, sample in tasks]
 
 
 def _read_samples(arguments, problems: list[Problem]) -> tuple[dict, list[dict]]:

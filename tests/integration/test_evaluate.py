@@ -214,7 +214,9 @@ def test_samples_of_another_benchmark_or_of_other_problems(finished, tmp_path, c
 
 
 @pytest.mark.slow
-def test_another_seed_in_the_same_directory(model, finished, capsys):
+def test_another_seed_in_the_same_directory(model, finished, capsys, monkeypatch):
+    """Found out before the model is put to any work."""
+    monkeypatch.setattr("wmtp_jax.evaluate.score_solutions", lambda *_: pytest.fail("scored"))
     assert "made with seed 0, now it is 1" in refused(command(model, finished, "--seed", "1"), capsys)
 
 
