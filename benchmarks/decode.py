@@ -218,7 +218,7 @@ def seconds_per_pass(config: ModelConfig, params) -> float:
     tokens, limits = np.ones((1, slots), np.int32), (slots - config.n_future_tokens) * one
     settings = {"eos_id": -1, "sampling": None, "dtype": jnp.float32}
     with jax.default_matmul_precision("highest"):
-        state = prefill(parts, config, tokens, 48 * one, limits, jax.random.key(0), 0 * one, chunk=64, **settings)
+        state = prefill(parts, config, tokens, 48 * one, limits, jax.random.key(0), 0 * one, chunk=64, n_prompt_slots=64, **settings)
         eight = lambda state: jax.block_until_ready(decode(parts, config, state, n_forwards=8, **settings))
         state, times = eight(state), []
         while not state.done.all() and len(times) < 9:

@@ -57,10 +57,17 @@ class CachedModel:
     position again.
     """
 
-    def __init__(self, parts: dict, config: ModelConfig, dtype):
-        """Binds parameters as `part_layers` made them; config.n_future_tokens is the number of heads among them."""
+    def __init__(self, parts: dict, config: ModelConfig, dtype, n_visible: int | None = None):
+        """Binds parameters and what the programs know beforehand.
+
+        Args:
+            parts: as `part_layers` made them.
+            config: the architecture; n_future_tokens is the number of heads among the parts.
+            dtype: of the computation.
+            n_visible: number of slots that hold all tokens fed; None for all slots.
+        """
         self.n_drafters = config.n_future_tokens - 1
-        self._parts, self._config, self._dtype = parts, config, dtype
+        self._parts, self._config, self._dtype, self._n_visible = parts, config, dtype, n_visible
         self._shared = functools.partial(MTPTransformer(config, dtype).apply, {"params": parts["shared"]})
 
     def empty_cache(self, batch_size: int, n_slots: int) -> dict:
@@ -103,7 +110,7 @@ class CachedModel:
 
     def _block(self, params, hidden, rope, positions_BxS, cache, asking=None):
         block = Block(self._config, self._dtype)
-        return block.apply({"params": params}, hidden, rope, None, positions_BxS, cache, asking)
+        return block.apply({"params": params}, hidden, rope, None, positions_BxS, cache, asking, self._n_visible)
 
     def _logits(self, states) -> jax.Array:
         return self._shared(self._shared(states, method="normed"), method="logits")

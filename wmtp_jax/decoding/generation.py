@@ -117,8 +117,9 @@ def generate(
     limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
     batch_size = min(batch_size, _power_of_two(len(prompts)))
     chunk = _CHUNKS[max(lengths) > _LONG_PROMPT]
+    in_chunks = lambda n_tokens: chunk * math.ceil(n_tokens / chunk)
     # The last block of drafts may reach past the limit.
-    n_slots = chunk * math.ceil((max(limits) + config.n_future_tokens - 1) / chunk)
+    n_slots, n_prompt_slots = in_chunks(max(limits) + config.n_future_tokens - 1), in_chunks(max(lengths))
 
     eos, key = -1 if eos_id is None else eos_id, jax.random.key(seed)
     results: list[Generation | None] = [None] * len(prompts)
@@ -133,10 +134,10 @@ def generate(
             lengths_B[row], limits_B[row], indices_B[row] = lengths[place], limits[place], indices[place]
         # Self-speculation is lossless in exact arithmetic; reduced-precision products (TF32) would make ties common.
         with jax.default_matmul_precision("highest"):
-            state = prefill(
-                parts, config, tokens_BxT, lengths_B, limits_B, key, indices_B, eos, sampling, chunk=chunk, dtype=dtype
-            )
-            step = functools.partial(decode, parts, config, eos_id=eos, sampling=sampling, dtype=dtype)
+            settings = {"eos_id": eos, "sampling": sampling, "dtype": dtype}
+            rows = tokens_BxT, lengths_B, limits_B, key, indices_B
+            state = prefill(parts, config, *rows, chunk=chunk, n_prompt_slots=n_prompt_slots, **settings)
+            step = functools.partial(decode, parts, config, **settings)
             for place, result in zip(places, _finish(step, state, lengths_B, places, eos_id, watch), strict=True):
                 results[place] = result
     return results

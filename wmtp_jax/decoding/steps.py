@@ -41,7 +41,7 @@ class DecodeState:
     cache: dict
 
 
-@functools.partial(jax.jit, static_argnames=("config", "chunk", "dtype"))
+@functools.partial(jax.jit, static_argnames=("config", "chunk", "n_prompt_slots", "dtype"))
 def prefill(
     parts,
     config: ModelConfig,
@@ -54,12 +54,13 @@ def prefill(
     sampling: Sampling | None,
     *,
     chunk: int,
+    n_prompt_slots: int,
     dtype,
 ) -> DecodeState:
     """Feeds the prompts, `chunk` positions at a time, and generates the first token of every row.
 
     The number of chunks is a run-time value: one program serves prompts of any length, and the score matrix of the
-    attention stays at [B, H, chunk, T].
+    attention stays at [B, H, chunk, n_prompt_slots].
 
     Args:
         parts: parameters, see `part_layers`.
@@ -73,12 +74,13 @@ def prefill(
         eos_id: token that ends a row, -1 for none.
         sampling: None for greedy.
         chunk: positions per pass.
+        n_prompt_slots: multiple of chunk that no prompt exceeds.
         dtype: of the computation.
 
     Returns:
         The state after the first token.
     """
-    model, B = CachedModel(parts, config, dtype), tokens.shape[0]
+    model, B = CachedModel(parts, config, dtype, n_prompt_slots), tokens.shape[0]
     last_Bx1 = jnp.maximum(lengths - 1, 0)[:, None]
 
     def body(index, carry):
