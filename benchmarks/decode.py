@@ -2,15 +2,16 @@
 
     python benchmarks/decode.py --out decode.json
 
-The prompts are embedded tasks of the test split, the weights those of micro-mtp (for transformers its head 1), fp32.
+The prompts are embedded tasks of the test split, fp32, the weights those of micro-mtp (for transformers its head 1).
 All four continue the same prompts up to their EOS, in batches of 1 and of 16, and take turns round by round, so that a
 change of the machine's speed hits all alike; the median round counts. Tokens are those of the continuations, so nobody
 is paid for padding or for what follows an EOS.
 
-micro-mtp is so small that a pass over four tokens costs about two passes over one, and its answers are so short
-that much of the time is the prompt's. So a second table has what speculation rests on: the time of a pass over N tokens
-with all heads and of one token with head 1 alone, for micro-mtp and for a random model of 250 million parameters (17
-layers), after a prompt of 48 tokens. About five minutes on 2 cores.
+micro-mtp has 2 million parameters and four of its eight layers are heads: there a pass over four tokens with all heads
+costs about two passes over one token, and its answers are so short that much of the time is the prompt's and the
+host's. So all is measured a second time with micro-mtp grown (benchmarks/growth.py) to the depth of the 7B model at an
+eighth of its width, 94 million parameters, which writes the very same tokens: there reading the weights counts, as it
+does in every larger model. About 15 minutes on 2 cores.
 
 Aims: speculation >= 2x head 1 alone on embedded tasks (batch 1) with >= 2.5 tokens per forward pass; head 1 alone
 >= 1.5x transformers.
@@ -33,6 +34,7 @@ import torch
 import transformers
 
 import converters
+from benchmarks.growth import grow
 from vendor.meta_llama import LLaMA, ModelArgs, Transformer
 from wmtp_jax.data import encode_prompt, load_tokenizer, read_records, render
 from wmtp_jax.decoding import generate, part_layers
@@ -42,10 +44,9 @@ from wmtp_jax.model import ModelConfig, init_params, with_heads
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "storage/models_v2/micro-mtp"
 TEST_SPLIT = ROOT / "storage/datasets_v2/microcode/test.jsonl.gz"
-LARGER = ModelConfig(
-    dim=1024, n_layers=17, n_heads=16, n_kv_heads=8, vocab_size=32000, ffn_dim=2688, n_future_tokens=4, max_seq_len=512
-)
+GROWN = {"dim": 512, "n_trunk_layers": 28, "head_dim": 64, "ffn_dim": 1376}
 SMALL = ModelConfig(dim=32, n_layers=6, n_heads=2, vocab_size=64, ffn_dim=64, n_future_tokens=4, max_seq_len=256)
+SMALL_GROWN = {"dim": 128, "n_trunk_layers": 3, "head_dim": 64, "ffn_dim": 96}
 
 
 class Ours:
@@ -217,8 +218,9 @@ def seconds_per_pass(config: ModelConfig, params) -> float:
     parts = part_layers(params, n_heads=config.n_future_tokens, dtype="float32")
     tokens, limits = np.ones((1, slots), np.int32), (slots - config.n_future_tokens) * one
     settings = {"eos_id": -1, "sampling": None, "dtype": jnp.float32}
+    rows = tokens, 48 * one, limits, jax.random.key(0), 0 * one
     with jax.default_matmul_precision("highest"):
-        state = prefill(parts, config, tokens, 48 * one, limits, jax.random.key(0), 0 * one, chunk=64, n_prompt_slots=64, **settings)
+        state = prefill(parts, config, *rows, chunk=64, n_prompt_slots=64, **settings)
         eight = lambda state: jax.block_until_ready(decode(parts, config, state, n_forwards=8, **settings))
         state, times = eight(state), []
         while not state.done.all() and len(times) < 9:
@@ -229,52 +231,33 @@ def seconds_per_pass(config: ModelConfig, params) -> float:
 
 
 def prepare(arguments, work: Path) -> tuple[Path, list[list[int]], int]:
-    """The model's directory, the prompts and the EOS."""
+    """The model's directory, the prompts in order of length, and the EOS."""
     if arguments.small:
         rng = np.random.default_rng(0)
         params = init_params(SMALL, seed=1)
         params["heads"] = jax.tree.map(lambda x: 0.9 * x[:1] + 0.1 * x, params["heads"])
         converters.save_meta(work / "model", SMALL, params)
-        return work / "model", [rng.integers(3, 64, n).tolist() for n in rng.integers(4, 30, arguments.n_prompts)], 2
+        prompts = [rng.integers(3, 64, n).tolist() for n in rng.integers(4, 30, arguments.n_prompts)]
+        return work / "model", sorted(prompts, key=len), 2
     tokenizer = load_tokenizer(arguments.model)
-    seen, prompts = set(), []
-    for record in read_records(TEST_SPLIT):
-        prompt = render(record, "raw")
-        if prompt not in seen:
-            seen.add(prompt)
-            prompts.append(encode_prompt(prompt, tokenizer))
-    return arguments.model, prompts[: arguments.n_prompts], tokenizer.eos_id
+    texts = dict.fromkeys(render(record, "raw") for record in read_records(TEST_SPLIT))
+    prompts = [encode_prompt(text, tokenizer) for text in list(texts)[: arguments.n_prompts]]
+    return arguments.model, sorted(prompts, key=len), tokenizer.eos_id
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, default=MODEL, help="Meta layout, safetensors (default: micro-mtp)")
-    parser.add_argument("--n_prompts", type=int, default=48)
-    parser.add_argument("--max_new_tokens", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--small", action="store_true", help="a tiny random model: does the script run?")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        directory, prompts, eos_id = prepare(arguments, Path(temporary))
-        prompts.sort(key=len)
-        config, params = converters.load(directory, dtype="float32")
-        converters.save_hf(Path(temporary) / "hf", config, params)
-        drafting = Ours(directory, eos_id, arguments.max_new_tokens, speculate=True)
+def study(directory: Path, prompts: list[list[int]], eos_id: int, max_new_tokens: int, rounds: int) -> dict:
+    """Everything about one model: a directory in Meta's layout, and prompts in order of length."""
+    config, params = converters.load(directory, dtype="float32")
+    with tempfile.TemporaryDirectory() as hugging_face:
+        converters.save_hf(Path(hugging_face) / "model", config, params)
+        drafting = Ours(directory, eos_id, max_new_tokens, speculate=True)
         peers = {
             "speculation": drafting,
-            "head 1 alone": Ours(directory, eos_id, arguments.max_new_tokens, speculate=False),
-            "torch reference": TorchReference(directory, eos_id, arguments.max_new_tokens),
-            "transformers": Transformers(Path(temporary) / "hf", eos_id, arguments.max_new_tokens),
+            "head 1 alone": Ours(directory, eos_id, max_new_tokens, speculate=False),
+            "torch reference": TorchReference(directory, eos_id, max_new_tokens),
+            "transformers": Transformers(Path(hugging_face) / "model", eos_id, max_new_tokens),
         }
-        runs = [measure(peers, prompts, batch_size, arguments.rounds) for batch_size in (1, 16)]
-        first_token_s = time_to_first_token(peers, prompts[:: max(len(prompts) // 8, 1)])
-
-        passes = {"micro-mtp" if not arguments.small else "small": pass_seconds(config, params)}
-        if not arguments.small:
-            del config, params
-            passes["250 million"] = pass_seconds(LARGER, init_params(LARGER))
-
+    runs = [measure(peers, prompts, batch_size, rounds) for batch_size in (1, 16)]
     n_tokens = sum(len(result.tokens) for result in drafting.results)
     n_forwards = sum(result.forward_passes for result in drafting.results)
     speed = {name: row["tokens_per_s"] for name, row in runs[0]["peers"].items()}
@@ -283,28 +266,59 @@ def main() -> int:
         "speculation / head 1 alone, batch 1": (speed["speculation"] / speed["head 1 alone"], 2.0),
         "head 1 alone / transformers, batch 1": (speed["head 1 alone"] / speed["transformers"], 1.5),
     }
-    print(f"{len(prompts)} prompts, greedy, fp32, {os.cpu_count()} cores, {jax.devices()[0].device_kind}")
-    print(f"{'':<18}{'tokens/s':>20}{'rows equal':>20}{'compile s':>20}{'first token':>14}")
-    print(f"{'':<18}" + f"{'batch 1':>10}{'batch 16':>10}" * 3 + f"{'ms':>14}")
-    for name in peers:
-        row = [run["peers"][name] for run in runs]
+    return {
+        "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "runs": runs,
+        "first_token_s": time_to_first_token(peers, prompts[:: max(len(prompts) // 8, 1)]),
+        "pass_s": pass_seconds(config, params),
+        "aims": {name: {"value": value, "aim": aim} for name, (value, aim) in aims.items()},
+    }
+
+
+def show(name: str, found: dict) -> None:
+    """Prints what `study` found."""
+    n_prompts = found["runs"][0]["n_prompts"]
+    print(f"{name}, {found['n_parameters'] / 1e6:.1f} million parameters, {n_prompts} prompts")
+    print(f"  {'':<18}{'tokens/s':>20}{'rows equal':>20}{'compile s':>20}{'first token':>14}")
+    print(f"  {'':<18}" + f"{'batch 1':>10}{'batch 16':>10}" * 3 + f"{'ms':>14}")
+    for peer, seconds in found["first_token_s"].items():
+        row = [run["peers"][peer] for run in found["runs"]]
         cells = [f"{one['tokens_per_s']:>10.0f}" for one in row]
-        cells += [f"{one['rows_equal']:>6}/{len(prompts):<3}" for one in row]
+        cells += [f"{one['rows_equal']:>6}/{n_prompts:<3}" for one in row]
         cells += [f"{one['warm_up_s']:>10.1f}" for one in row]
-        print(f"{name:<18}" + "".join(cells) + f"{1e3 * first_token_s[name]:>14.1f}")
-    for name, (value, aim) in aims.items():
-        print(f"{name}: {value:.2f} (aim {aim})")
-    print(f"{'ms per pass':<18}" + "".join(f"{name:>20}" for name in next(iter(passes.values()))) + f"{'ratio':>8}")
-    for name, (one, block) in ((name, found.values()) for name, found in passes.items()):
-        print(f"{name:<18}{1e3 * one:>20.2f}{1e3 * block:>20.2f}{block / one:>8.2f}")
+        print(f"  {peer:<18}" + "".join(cells) + f"{1e3 * seconds:>14.1f}")
+    (one_name, one), (all_name, block) = found["pass_s"].items()
+    print(f"  a pass, {one_name}: {1e3 * one:.2f} ms; {all_name}: {1e3 * block:.2f} ms, {block / one:.2f} x")
+    for aim in found["aims"]:
+        print(f"  {aim}: {found['aims'][aim]['value']:.2f} (aim {found['aims'][aim]['aim']})")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=MODEL, help="Meta layout, safetensors (default: micro-mtp)")
+    parser.add_argument("--n_prompts", type=int, default=48, help="a third of them for the grown model")
+    parser.add_argument("--max_new_tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--small", action="store_true", help="tiny random models: does the script run?")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        directory, prompts, eos_id = prepare(arguments, Path(temporary))
+        grown = grow(*converters.load(directory, dtype="float32"), **(SMALL_GROWN if arguments.small else GROWN))
+        converters.save_meta(Path(temporary) / "grown", *grown)
+        del grown
+        few = prompts[::3]
+        models = {directory.name: (directory, prompts), f"{directory.name} grown": (Path(temporary) / "grown", few)}
+        print(f"greedy, fp32, {os.cpu_count()} cores, {jax.devices()[0].device_kind}")
+        found = {}
+        for name, (path, of_model) in models.items():
+            found[name] = study(path, of_model, eos_id, arguments.max_new_tokens, arguments.rounds)
+            show(name, found[name])
     record = {
         "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "device": jax.devices()[0].device_kind},
         "versions": {"jax": jax.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
         "small": arguments.small,
-        "runs": runs,
-        "first_token_s": first_token_s,
-        "pass_s": passes,
-        "aims": {name: {"value": value, "aim": aim} for name, (value, aim) in aims.items()},
+        "models": found,
     }
     arguments.out.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {arguments.out}")

@@ -1,0 +1,68 @@
+"""Larger models that compute what a small one computes: what speed costs at a size, without training at that size."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from wmtp_jax.model import ModelConfig
+
+_AXES = {
+    "embedding": "VD",
+    "scale": "D",
+    "wq": "DHQ",
+    "wk": "DKQ",
+    "wv": "DKQ",
+    "wo": "HQD",
+    "w1": "DF",
+    "w3": "DF",
+    "w2": "FD",
+    "kernel": "DV",
+}
+
+
+def grow(config: ModelConfig, params, *, dim: int, n_trunk_layers: int, head_dim: int, ffn_dim: int):
+    """The same function with more parameters, after Net2Net (Chen et al. 2016, arXiv 1511.05641).
+
+    Every array is laid into a larger one of zeros: new layers add nothing to the residual stream, new channels stay
+    zero. A norm divides by the root of a mean that more channels share, and a score by the root of a larger head, so
+    norm scales and queries make up for it; the rotary pairs go where the larger head turns at their frequencies.
+
+    Args:
+        config: of the small model.
+        params: its parameters.
+        dim: channels, a multiple of the small model's; exact in floating point when the factor is a power of 4.
+        n_trunk_layers: trunk layers, at least the small model's.
+        head_dim: channels per head, a multiple of the small model's; exact when the factor is a power of 4.
+        ffn_dim: hidden channels of the feed-forward layers, at least the small model's.
+
+    Returns:
+        The grown config and parameters, fp32.
+    """
+    stretch = head_dim // config.head_dim
+    sizes = {"D": dim, "Q": head_dim, "F": ffn_dim}
+    channel = np.arange(config.head_dim)
+    places = {"Q": 2 * stretch * (channel // 2) + channel % 2}
+    factors = {"scale": (config.dim / dim) ** 0.5, "wq": stretch**0.5}
+
+    def grown(path, leaf):
+        names = [entry.key for entry in path]
+        axes = _AXES[names[-1]]
+        shape = [sizes.get(axis, n) for axis, n in zip(axes, leaf.shape[-len(axes) :], strict=True)]
+        where = [places.get(axis, np.arange(n)) for axis, n in zip(axes, leaf.shape[-len(axes) :], strict=True)]
+        if names[0] in ("trunk", "heads"):
+            shape.insert(0, n_trunk_layers if names[0] == "trunk" else len(leaf))
+            where.insert(0, np.arange(len(leaf)))
+        larger = np.zeros(shape, np.float32)
+        larger[np.ix_(*where)] = np.asarray(leaf, np.float32) * factors.get(names[-1], 1.0)
+        return larger
+
+    grown_config = dataclasses.replace(
+        config,
+        dim=dim,
+        n_layers=n_trunk_layers + config.n_future_tokens,
+        head_dim=head_dim,
+        ffn_dim=ffn_dim,
+        norm_eps=config.norm_eps * config.dim / dim,
+    )
+    return grown_config, jax.tree_util.tree_map_with_path(grown, params)
