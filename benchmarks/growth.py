@@ -1,4 +1,4 @@
-"""Larger models that compute what a small one computes: what speed costs at a size, without training at that size."""
+"""Larger models that compute what a small one computes, to measure speed at a size without training there."""
 
 import dataclasses
 
@@ -22,23 +22,32 @@ _AXES = {
 
 
 def grow(config: ModelConfig, params, *, dim: int, n_trunk_layers: int, head_dim: int, ffn_dim: int):
-    """The same function with more parameters, after Net2Net (Chen et al. 2016, arXiv 1511.05641).
+    """The same function with more parameters, in the spirit of Net2Net (Chen et al. 2016, arXiv 1511.05641).
 
     Every array is laid into a larger one of zeros: new layers add nothing to the residual stream, new channels stay
     zero. A norm divides by the root of a mean that more channels share, and a score by the root of a larger head, so
-    norm scales and queries make up for it; the rotary pairs go where the larger head turns at their frequencies.
+    norm scales and queries make up for it; the rotary pairs go where the larger head turns at their frequencies. What
+    is computed agrees to rounding: sums run over longer axes.
 
     Args:
         config: of the small model.
         params: its parameters.
-        dim: channels, a multiple of the small model's; exact in floating point when the factor is a power of 4.
+        dim: channels, at least the small model's.
         n_trunk_layers: trunk layers, at least the small model's.
-        head_dim: channels per head, a multiple of the small model's; exact when the factor is a power of 4.
+        head_dim: channels per head, a multiple of the small model's.
         ffn_dim: hidden channels of the feed-forward layers, at least the small model's.
 
     Returns:
         The grown config and parameters, fp32.
+
+    Raises:
+        ValueError: head_dim is no multiple of the small model's, or a size is below it.
     """
+    if head_dim % config.head_dim:
+        raise ValueError(f"head_dim is {head_dim}; expected a multiple of the model's {config.head_dim}")
+    for name, size in {"dim": dim, "n_trunk_layers": n_trunk_layers, "ffn_dim": ffn_dim}.items():
+        if size < getattr(config, name):
+            raise ValueError(f"{name} is {size}; expected at least the model's {getattr(config, name)}")
     stretch = head_dim // config.head_dim
     sizes = {"D": dim, "Q": head_dim, "F": ffn_dim}
     channel = np.arange(config.head_dim)

@@ -57,17 +57,17 @@ class CachedModel:
     position again.
     """
 
-    def __init__(self, parts: dict, config: ModelConfig, dtype, n_visible: int | None = None):
+    def __init__(self, parts: dict, config: ModelConfig, dtype, n_attended: int | None = None):
         """Binds parameters and what the programs know beforehand.
 
         Args:
             parts: as `part_layers` made them.
             config: the architecture; n_future_tokens is the number of heads among the parts.
             dtype: of the computation.
-            n_visible: number of slots that hold all tokens fed; None for all slots.
+            n_attended: number of slots that hold all tokens fed; None for all slots.
         """
         self.n_drafters = config.n_future_tokens - 1
-        self._parts, self._config, self._dtype, self._n_visible = parts, config, dtype, n_visible
+        self._parts, self._config, self._dtype, self._n_attended = parts, config, dtype, n_attended
         self._shared = functools.partial(MTPTransformer(config, dtype).apply, {"params": parts["shared"]})
 
     def empty_cache(self, batch_size: int, n_slots: int) -> dict:
@@ -110,7 +110,7 @@ class CachedModel:
 
     def _block(self, params, hidden, rope, positions_BxS, cache, asking=None):
         block = Block(self._config, self._dtype)
-        return block.apply({"params": params}, hidden, rope, None, positions_BxS, cache, asking, self._n_visible)
+        return block.apply({"params": params}, hidden, rope, None, positions_BxS, cache, asking, self._n_attended)
 
     def _logits(self, states) -> jax.Array:
         return self._shared(self._shared(states, method="normed"), method="logits")

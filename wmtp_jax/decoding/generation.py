@@ -117,9 +117,9 @@ def generate(
     limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
     batch_size = min(batch_size, _power_of_two(len(prompts)))
     chunk = _CHUNKS[max(lengths) > _LONG_PROMPT]
-    in_chunks = lambda n_tokens: chunk * math.ceil(n_tokens / chunk)
     # The last block of drafts may reach past the limit.
-    n_slots, n_prompt_slots = in_chunks(max(limits) + config.n_future_tokens - 1), in_chunks(max(lengths))
+    n_slots = chunk * math.ceil((max(limits) + config.n_future_tokens - 1) / chunk)
+    n_prompt_slots = min(chunk * _power_of_two(math.ceil(max(lengths) / chunk)), n_slots)
 
     eos, key = -1 if eos_id is None else eos_id, jax.random.key(seed)
     results: list[Generation | None] = [None] * len(prompts)

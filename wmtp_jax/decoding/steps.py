@@ -59,8 +59,8 @@ def prefill(
 ) -> DecodeState:
     """Feeds the prompts, `chunk` positions at a time, and generates the first token of every row.
 
-    The number of chunks is a run-time value: one program serves prompts of any length, and the score matrix of the
-    attention stays at [B, H, chunk, n_prompt_slots].
+    The number of chunks is a run-time value: one program serves all prompts of up to n_prompt_slots tokens, and the
+    score matrix of the attention stays at [B, H, chunk, n_prompt_slots].
 
     Args:
         parts: parameters, see `part_layers`.
@@ -74,7 +74,7 @@ def prefill(
         eos_id: token that ends a row, -1 for none.
         sampling: None for greedy.
         chunk: positions per pass.
-        n_prompt_slots: multiple of chunk that no prompt exceeds.
+        n_prompt_slots: slots that hold every prompt; the others are not read.
         dtype: of the computation.
 
     Returns:

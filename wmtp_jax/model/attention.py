@@ -68,13 +68,13 @@ def update_cache(cache: dict[str, jax.Array], k_BxSxKxQ, v_BxSxKxQ, first_B) -> 
     }
 
 
-def cached_attention(q_BxSxHxQ, cache: dict[str, jax.Array], positions_BxS, n_visible: int | None = None) -> jax.Array:
+def cached_attention(q_BxSxHxQ, cache: dict[str, jax.Array], positions_BxS, n_attended: int | None = None) -> jax.Array:
     """Attention of S new tokens over a cache of T slots; a token at position p sees the slots 0..p.
 
-    Where all positions are below n_visible, the slots from there on are left out of the computation.
+    Where all positions are below n_attended, the slots from there on are left out of the computation.
     """
     B, S, H, Q = q_BxSxHxQ.shape
-    cache = {"k": cache["k"][..., :n_visible], "v": cache["v"][:, :, :n_visible]}
+    cache = {"k": cache["k"][..., :n_attended], "v": cache["v"][:, :, :n_attended]}
     K, T = cache["v"].shape[1:3]
     q_BxKxMxQ = jnp.moveaxis(q_BxSxHxQ.reshape(B, S, K, H // K, Q), 1, 3).reshape(B, K, H // K * S, Q)
     scores = jnp.einsum("BKMQ,BKQT->BKMT", q_BxKxMxQ, cache["k"], preferred_element_type=jnp.float32)

@@ -41,7 +41,7 @@ class Attention(nn.Module):
     """Grouped-query attention with rotary positions. [B, S, D] -> [B, S, D], and the cache when one is given.
 
     With a cache, every token leaves its key and value there; `asking` [B, R] names the tokens whose output is wanted
-    (None: all), and the result is [B, R, D]. Only the first n_visible slots are attended to (None: all).
+    (None: all), and the result is [B, R, D]. Only the first n_attended slots are attended to (None: all).
     """
 
     config: ModelConfig
@@ -49,7 +49,7 @@ class Attention(nn.Module):
     implementation: str = "dense"
 
     @nn.compact
-    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None, n_visible=None):
+    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None, n_attended=None):
         D, H, K, Q = self.config.dim, self.config.n_heads, self.config.n_kv_heads, self.config.head_dim
         wq = _kernel(self, "wq", (D, H, Q), ("embed", "heads", "head_dim"), D)
         wk = _kernel(self, "wk", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
@@ -64,7 +64,7 @@ class Attention(nn.Module):
             out_BxSxHxQ = attend(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids)
         else:
             cache = update_cache(cache, k_BxSxKxQ, v_BxSxKxQ, positions[:, 0])
-            out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, asking), n_visible)
+            out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, asking), n_attended)
         return linear("BSHQ,HQD->BSD", out_BxSxHxQ, wo), cache
 
 
@@ -97,8 +97,8 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(self.config.norm_eps, self.dtype)
         self.ffn_norm = RMSNorm(self.config.norm_eps, self.dtype)
 
-    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None, n_visible=None):
+    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None, n_attended=None):
         normed = self.attention_norm(x_BxSxD)
-        attended, cache = self.attention(normed, rope, segment_ids, positions, cache, asking, n_visible)
+        attended, cache = self.attention(normed, rope, segment_ids, positions, cache, asking, n_attended)
         x_BxSxD = take_tokens(x_BxSxD, asking) + attended
         return x_BxSxD + self.feed_forward(self.ffn_norm(x_BxSxD)), cache

@@ -63,13 +63,13 @@ def make_train_step(
         (loss, sums), grads, plan = loss_and_gradients(
             model, objective, trainable, batch, state, accumulation=accumulation, chunk_length=chunk_length
         )
-        metrics = {"loss": sums["cross_entropy"], "gradient_norm": optax.global_norm(grads["params"])} | plan.metrics
+        metrics = {"loss": sums["cross_entropy"], "gradient_norm": optax.tree.norm(grads["params"])} | plan.metrics
         if objective.critic:
             metrics |= {
                 "value_loss": sums["value_loss"],
-                "value_gradient_norm": optax.global_norm(grads["value_params"]),
+                "value_gradient_norm": optax.tree.norm(grads["value_params"]),
             }
-        finite = jnp.isfinite(loss) & jnp.isfinite(optax.global_norm(grads))
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
 
         def update(state: TrainState) -> TrainState:
             updates, opt_state = optimizer.update(grads["params"], state.opt_state, state.params)
@@ -124,7 +124,7 @@ def make_critic_step(
             return value + ranking, metrics | {"value_loss": value}
 
         (loss, metrics), grads = jax.value_and_grad(value_loss, has_aux=True)(state.params)
-        metrics["value_gradient_norm"] = optax.global_norm(grads)
+        metrics["value_gradient_norm"] = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(metrics["value_gradient_norm"])
 
         def update(state: TrainState) -> TrainState:

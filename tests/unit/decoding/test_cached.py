@@ -8,6 +8,7 @@ import pytest
 from wmtp_jax.decoding import generate
 from wmtp_jax.decoding.cached import CachedModel, part_layers
 from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
+from wmtp_jax.model.attention import cached_attention
 
 CONFIG = ModelConfig(dim=24, n_layers=5, n_heads=4, n_kv_heads=2, vocab_size=53, n_future_tokens=3, ffn_dim=37)
 TIED = ModelConfig(dim=24, n_layers=4, n_heads=6, n_kv_heads=1, vocab_size=31, n_future_tokens=2, tie_embeddings=True)
@@ -33,6 +34,18 @@ def test_in_pieces_and_with_rows_at_different_positions(config):
             expected = whole[row, positions[row]]
             np.testing.assert_allclose(first[row], expected[:, 0], atol=2e-5)
             np.testing.assert_allclose(drafted[row], expected[asking[row], 1:], atol=2e-5)
+
+
+def test_slots_that_are_not_attended_to_are_not_read():
+    rng = np.random.default_rng(0)
+    q = jnp.asarray(rng.normal(size=(2, 3, 4, 8)), jnp.float32)
+    cache = {"k": rng.normal(size=(2, 2, 8, 20)), "v": rng.normal(size=(2, 2, 20, 8))}
+    cache = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), cache)
+    positions = jnp.array([[9, 10, 11], [0, 1, 2]])
+    spoiled = {"k": cache["k"].at[..., 12:].set(jnp.nan), "v": cache["v"].at[:, :, 12:].set(jnp.nan)}
+    expected = cached_attention(q, cache, positions)
+    np.testing.assert_allclose(cached_attention(q, spoiled, positions, 12), expected, atol=1e-6)
+    assert np.isnan(cached_attention(q, spoiled, positions)).any()
 
 
 def test_a_model_of_one_head_drafts_nothing():
