@@ -21,3 +21,10 @@ def test_a_grown_model_computes_the_same(tied):
     assert np.abs(expected).max() > 0.5
     np.testing.assert_allclose(found, expected, atol=2e-5)
     assert grown["trunk"]["attention"]["wq"].shape == (5, 72, 4, 12)
+
+
+@pytest.mark.parametrize("change", [{"head_dim": 10}, {"dim": 20}, {"n_trunk_layers": 1}, {"ffn_dim": 39}])
+def test_what_the_model_does_not_fit_into_is_refused(change):
+    config = ModelConfig(dim=24, n_layers=4, n_heads=4, head_dim=6, vocab_size=50, ffn_dim=40, n_future_tokens=2)
+    with pytest.raises(ValueError, match=f"{next(iter(change))} is {next(iter(change.values()))}"):
+        grow(config, {}, **{"dim": 24, "n_trunk_layers": 2, "head_dim": 6, "ffn_dim": 40} | change)
