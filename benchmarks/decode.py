@@ -13,7 +13,7 @@ host's. Speculation gains little at that size. So all is measured again, on ever
 (benchmarks/growth.py) to 512 channels and 17 or 32 layers, of which four are heads as before (all heads have 1.21 or
 1.10 times the layers of head 1 alone), where reading the weights counts; the tokens are checked to be the same. That
 tells what this acceptance, of a small model on its own easy tasks, is worth at such a cost of a pass; a trained large
-model has an acceptance of its own, and a larger vocabulary. About 15 minutes on 2 cores.
+model has an acceptance of its own, and a larger vocabulary. About 16 minutes on 2 cores.
 
 Aims, reported for each: speculation >= 2x head 1 alone on embedded tasks (batch 1) with >= 2.5 tokens per forward pass;
 head 1 alone >= 1.5x transformers. "Bound" is what speculation would be if its first token and its passes took no longer
