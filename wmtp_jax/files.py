@@ -1,0 +1,207 @@
+"""Files that appear complete or not at all, locks, and digests: once for the whole project.
+
+A file is written as `.NAME.tmp` beside its destination, a directory as `NAME.partial`, then synced and renamed. Both
+are locked while they are written, and the kernel drops a lock with its process: what a killed process left is taken
+over by the next writer.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from wmtp_jax.errors import FileError
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Writes a whole file, text as UTF-8; it appears complete or not at all, even when the machine stops.
+
+    Raises:
+        FileError: it cannot be written (no space, no permission); names the path.
+    """
+    with atomic_file(path) as file:
+        file.write(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file for writing that takes its name when the block ends, and leaves nothing when the block fails.
+
+    Raises:
+        FileError: it cannot be written; names the path.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with os_errors_named(path):
+        file = _open_locked(temporary, wait=True)
+        try:
+            with file:
+                file.truncate(0)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, path)
+            sync_directory(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path, *, replace: bool = False, keep_partial: bool = False) -> Iterator[Path]:
+    """Makes `NAME.partial` to be filled; it takes the name `path` when the block ends.
+
+    Args:
+        path: the directory to make.
+        replace: whether an existing directory gives way to the new one.
+        keep_partial: leaves the partial directory of a failed or killed block to the next call, which continues in it;
+            without it the next call starts from nothing.
+
+    Yields:
+        The partial directory, locked against other processes.
+
+    Raises:
+        FileError: the destination exists, another process is writing it, or the disk refuses.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    with os_errors_named(path):
+        if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileError(f"{path}: exists already; remove it, or give a directory that does not exist or is empty")
+        descriptor = _lock_directory(partial, path)
+        try:
+            if not keep_partial:
+                _empty(partial)
+            try:
+                yield partial
+            except BaseException:
+                if not keep_partial:
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
+            for directory in [partial, *(child for child in partial.rglob("*") if child.is_dir())]:
+                sync_directory(directory)
+            old = path.with_name(f".{path.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            if replace and path.exists():
+                path.rename(old)
+            os.replace(partial, path)
+            sync_directory(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+class FileLock:
+    """An exclusive lock on a file, held until `release` or the end of the process, whatever ended it.
+
+    Args:
+        path: of the lock file; made when absent, and never removed.
+        what: is locked, for the message: "run directory runs/a".
+        advice: what to do when it is in use.
+
+    Raises:
+        FileError: another process holds it; the message names that process.
+    """
+
+    def __init__(self, path: Path, what: str, advice: str):
+        with os_errors_named(path):
+            self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it frees the lock)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._file.close()
+            raise FileError(f"{what} is in use by {holder}; {advice}") from None
+        with os_errors_named(path):
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            self._file.flush()
+
+    def release(self) -> None:
+        """Lets other processes have the lock."""
+        self._file.close()
+
+    def __enter__(self) -> "FileLock":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+
+@contextlib.contextmanager
+def os_errors_named(path: Path | str) -> Iterator[None]:
+    """Turns an OSError of the block into a FileError that names the path: a full disk does not say where it is full."""
+    try:
+        yield
+    except OSError as error:
+        temporary = f".{Path(path).name}.tmp"
+        named = isinstance(error.filename, str | Path) and Path(error.filename).name != temporary
+        where = error.filename if named else path
+        reason = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "make room and start the same command again" if full else "check the path and its permissions"
+        raise FileError(f"{where}: {reason}; {advice}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over the names and contents of some files, in hexadecimal; their order does not matter."""
+    state = hashlib.sha256()
+    for path in sorted(paths):
+        state.update(f"{path.name} {sha256_of(path)}\n".encode())
+    return state.hexdigest()
+
+
+def sync_directory(directory: Path) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_locked(path: Path, wait: bool) -> IO[bytes]:
+    """Opens a file and locks it; the file that has this name when the lock is there."""
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # another writer renamed it meanwhile
+
+
+def _lock_directory(partial: Path, path: Path) -> int:
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if partial.exists() and os.path.samestat(os.fstat(descriptor), partial.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise FileError(f"{path}: another process is writing it; wait until it has ended") from None
+        os.close(descriptor)
+
+
+def _empty(directory: Path) -> None:
+    for child in directory.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()
