@@ -25,7 +25,7 @@ BUCKETS = (64, 96, 128)
 def microcode(root):
     directory = root / "storage" / "datasets_v2" / "microcode"
     if not directory.is_dir():
-        pytest.skip("needs storage/datasets_v2/microcode: python -m wmtp_jax.data.microcode builds it")
+        pytest.skip("needs storage/datasets_v2/microcode: python -m wmtp_jax.microcode builds it")
     return directory
 
 

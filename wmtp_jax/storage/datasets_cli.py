@@ -151,7 +151,7 @@ def _source(arguments: argparse.Namespace, fetched: Path) -> tuple[list[Path], s
 
 def _microcode(arguments: argparse.Namespace) -> int:
     """The embedded tasks ship with the project, in a layout of their own; where they are missing they are made."""
-    from wmtp_jax.data import microcode
+    from wmtp_jax import microcode
 
     if arguments.source or arguments.download or arguments.small:
         raise StorageError(

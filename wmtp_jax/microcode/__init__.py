@@ -1,9 +1,9 @@
 """Embedded tasks: verifiable Python problems with right and wrong solutions, made by a deterministic generator."""
 
-from wmtp_jax.data.microcode.corpus import FAMILIES, generate, to_jsonl
-from wmtp_jax.data.microcode.family import Argument, Family
-from wmtp_jax.data.microcode.problems import Problem, build, settings
-from wmtp_jax.data.microcode.shipping import MicrocodeError, verify, write
+from wmtp_jax.microcode.corpus import FAMILIES, generate, to_jsonl
+from wmtp_jax.microcode.family import Argument, Family
+from wmtp_jax.microcode.problems import Problem, build, settings
+from wmtp_jax.microcode.shipping import MicrocodeError, verify, write
 
 __all__ = [
     "FAMILIES",

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from wmtp_jax.data.microcode import algorithms, arithmetic, conditions, dictionaries, lists, loops, strings
-from wmtp_jax.data.microcode.family import Family
-from wmtp_jax.data.microcode.problems import Problem, build, settings
+from wmtp_jax.microcode import algorithms, arithmetic, conditions, dictionaries, lists, loops, strings
+from wmtp_jax.microcode.family import Family
+from wmtp_jax.microcode.problems import Problem, build, settings
 
 FAMILIES: tuple[Family, ...] = (
     *arithmetic.FAMILIES,

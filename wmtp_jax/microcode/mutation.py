@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from random import Random
 
-from wmtp_jax.data.microcode.family import Family, Values
+from wmtp_jax.microcode.family import Family, Values
 
 REARRANGED_SHARE = 0.25
 

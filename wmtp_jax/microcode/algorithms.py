@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from wmtp_jax.data.microcode.family import COMPARISONS, SIGNS, Family, Values
-from wmtp_jax.data.microcode.inputs import COUNT, INTEGERS, LONG_LIST, NATURAL, integer
+from wmtp_jax.microcode.family import COMPARISONS, SIGNS, Family, Values
+from wmtp_jax.microcode.inputs import COUNT, INTEGERS, LONG_LIST, NATURAL, integer
 
 
 class Digits(NamedTuple):

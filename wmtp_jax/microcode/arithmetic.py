@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from wmtp_jax.data.microcode.family import SIGNS, Family
-from wmtp_jax.data.microcode.inputs import INTEGER
+from wmtp_jax.microcode.family import SIGNS, Family
+from wmtp_jax.microcode.inputs import INTEGER
 
 
 class Division(NamedTuple):

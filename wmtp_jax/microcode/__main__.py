@@ -1,12 +1,12 @@
-"""`python -m wmtp_jax.data.microcode`: makes the data set, or checks one that was made."""
+"""`python -m wmtp_jax.microcode`: makes the data set, or checks one that was made."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from wmtp_jax.data.microcode.corpus import generate
-from wmtp_jax.data.microcode.shipping import summary, verify, write
 from wmtp_jax.errors import UserError
+from wmtp_jax.microcode.corpus import generate
+from wmtp_jax.microcode.shipping import summary, verify, write
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 after a sentence on stderr.
     """
-    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.data.microcode", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.microcode", description=__doc__, allow_abbrev=False)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--out", type=Path, metavar="DIR", help="write the data set to this directory")
     action.add_argument("--verify", type=Path, metavar="DIR", help="compare this directory with the generator's output")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from wmtp_jax.data.microcode import FAMILIES, verify
+from wmtp_jax.microcode import FAMILIES, verify
 
 SPLITS = ("pretrain", "train", "valid", "test")
 MAX_TOKENS = 128

@@ -1,4 +1,4 @@
-"""Trains the micro models' SentencePiece tokenizer: `python -m wmtp_jax.data.microcode.train_tokenizer`.
+"""Trains the micro models' SentencePiece tokenizer: `python -m wmtp_jax.microcode.train_tokenizer`.
 
 It has to keep every character: no normalisation, no dummy prefix, runs of spaces as they are, bytes for what it has
 never seen. Indentations and the line break are pieces of their own; digits are split, so that constants can be copied.
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import sentencepiece
 
-from wmtp_jax.data.microcode.shipping import MicrocodeError, write_file
 from wmtp_jax.errors import UserError
+from wmtp_jax.microcode.shipping import MicrocodeError, write_file
 
 VOCABULARY = 1024
 WHITESPACE = ("\n", *("\u2581" * width for width in (4, 8, 12, 16)))
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 after a sentence on stderr.
     """
-    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.data.microcode.train_tokenizer", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.microcode.train_tokenizer", allow_abbrev=False)
     parser.add_argument("--data", type=Path, default=DATA, help=f"a split of the data set (default {DATA})")
     parser.add_argument("--out", type=Path, default=OUT, help=f"the model file to write (default {OUT})")
     chosen = parser.parse_args(arguments)

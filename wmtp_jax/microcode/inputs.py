@@ -5,7 +5,7 @@ Inputs lie on and around the problem's own constants, so that `>` and `>=`, or 7
 
 from random import Random
 
-from wmtp_jax.data.microcode.family import Argument
+from wmtp_jax.microcode.family import Argument
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 KEYS = ("apple", "pear", "plum", "fig", "kiwi", "lime", "bread", "milk", "rice", "salt", "tea", "corn")

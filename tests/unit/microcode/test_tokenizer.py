@@ -8,8 +8,8 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_jax.data.microcode import MicrocodeError
-from wmtp_jax.data.microcode.train_tokenizer import DATA, OUT, VOCABULARY, corpus, main, train
+from wmtp_jax.microcode import MicrocodeError
+from wmtp_jax.microcode.train_tokenizer import DATA, OUT, VOCABULARY, corpus, main, train
 
 
 @pytest.fixture(scope="module")

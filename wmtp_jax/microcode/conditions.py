@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from wmtp_jax.data.microcode.family import COMPARISONS, OPERATORS, Family
-from wmtp_jax.data.microcode.inputs import INTEGER
+from wmtp_jax.microcode.family import COMPARISONS, OPERATORS, Family
+from wmtp_jax.microcode.inputs import INTEGER
 
 
 class Pair(NamedTuple):

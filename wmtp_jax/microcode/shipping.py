@@ -9,12 +9,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from wmtp_jax.data.microcode.corpus import FAMILIES, SEED, Record, generate, to_jsonl
 from wmtp_jax.errors import UserError
+from wmtp_jax.microcode.corpus import FAMILIES, SEED, Record, generate, to_jsonl
 
 SUMS = "SHA256SUMS"
 METADATA = "metadata.json"
-COMMAND = "python -m wmtp_jax.data.microcode --out DIR"
+COMMAND = "python -m wmtp_jax.microcode --out DIR"
 
 
 class MicrocodeError(UserError):

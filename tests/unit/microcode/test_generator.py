@@ -10,10 +10,10 @@ from random import Random
 
 import pytest
 
-from wmtp_jax.data.microcode import FAMILIES, MicrocodeError, build, settings, shipping, to_jsonl
-from wmtp_jax.data.microcode.__main__ import main
-from wmtp_jax.data.microcode.execution import Program
-from wmtp_jax.data.microcode.mutation import rearrangements, siblings
+from wmtp_jax.microcode import FAMILIES, MicrocodeError, build, settings, shipping, to_jsonl
+from wmtp_jax.microcode.__main__ import main
+from wmtp_jax.microcode.execution import Program
+from wmtp_jax.microcode.mutation import rearrangements, siblings
 
 BY_NAME = {family.name: family for family in FAMILIES}
 
@@ -168,5 +168,5 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_the_generator_starts_without_jax():
-    code = "import sys, wmtp_jax.data.microcode; sys.exit('jax' in sys.modules)"
+    code = "import sys, wmtp_jax.microcode; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

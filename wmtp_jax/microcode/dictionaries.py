@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from wmtp_jax.data.microcode.family import COMPARISONS, OPERATORS, SIGNS, Family
-from wmtp_jax.data.microcode.inputs import INTEGERS, KEYS, TABLE
+from wmtp_jax.microcode.family import COMPARISONS, OPERATORS, SIGNS, Family
+from wmtp_jax.microcode.inputs import INTEGERS, KEYS, TABLE
 
 
 class Part(NamedTuple):

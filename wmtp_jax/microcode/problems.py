@@ -7,9 +7,9 @@ from itertools import islice, product
 from random import Random
 from typing import Any
 
-from wmtp_jax.data.microcode.execution import Program
-from wmtp_jax.data.microcode.family import Family, Values
-from wmtp_jax.data.microcode.mutation import candidates
+from wmtp_jax.microcode.execution import Program
+from wmtp_jax.microcode.family import Family, Values
+from wmtp_jax.microcode.mutation import candidates
 
 MIN_TESTS = 12
 MAX_TESTS = 18

@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from wmtp_jax.data.microcode.family import COMPARISONS, SIGNS, Family
-from wmtp_jax.data.microcode.inputs import INTEGERS, LONG_LIST
+from wmtp_jax.microcode.family import COMPARISONS, SIGNS, Family
+from wmtp_jax.microcode.inputs import INTEGERS, LONG_LIST
 
 
 class Total(NamedTuple):

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from wmtp_jax.data.microcode.family import COMPARISONS, Family, Values
-from wmtp_jax.data.microcode.inputs import LONG_TEXT, SENTENCE, TEXT
+from wmtp_jax.microcode.family import COMPARISONS, Family, Values
+from wmtp_jax.microcode.inputs import LONG_TEXT, SENTENCE, TEXT
 
 LETTERS = tuple("abcdeghiklmnoprst")
 MARKS = tuple("!*#-+.")
