@@ -23,14 +23,13 @@ from wmtp_jax.errors import UserError
 from wmtp_jax.evaluation.answers import Answer, Decoding, answer_problems, draft_measures, require_room
 from wmtp_jax.evaluation.benchmarks import BENCHMARKS, load_problems
 from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.execution import Verdict, check_programs, require_sandbox
 from wmtp_jax.evaluation.heads import score_solutions
 from wmtp_jax.evaluation.meter import Meter
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.evaluation.rows import RowFile, read_rows
-from wmtp_jax.evaluation.sandbox import SANDBOXES
 from wmtp_jax.evaluation.summary import summarize, table
 from wmtp_jax.model import ModelConfig, MTPTransformer
+from wmtp_jax.sandbox import SANDBOXES, Verdict, check_programs, require_sandbox
 from wmtp_jax.training.run_directory import write_text_atomically
 
 _DAY_SECONDS = 86400

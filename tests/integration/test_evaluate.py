@@ -12,8 +12,8 @@ import time
 import pytest
 
 from wmtp_jax.evaluate import _ks_of, main
-from wmtp_jax.evaluation import execution
-from wmtp_jax.evaluation.sandbox import find_bwrap
+from wmtp_jax.sandbox.isolation import find_bwrap
+from wmtp_jax.sandbox.runner import shared_runner
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 
@@ -164,14 +164,14 @@ def test_model_without_tokenizer(model, tmp_path, capsys):
 
 
 def test_no_sandbox_is_found_out_before_anything_is_written(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.find_bwrap", lambda: None)
-    execution._court.cache_clear()
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.find_bwrap", lambda: None)
+    shared_runner.cache_clear()
     try:
         said = refused(["--model", model, "--benchmark", "microcode", "--output", tmp_path / "out"], capsys)
         assert "no bubblewrap was found, so programs cannot be run safely" in said
         assert not (tmp_path / "out").exists()
     finally:
-        execution._court.cache_clear()
+        shared_runner.cache_clear()
 
 
 def test_no_model(tmp_path, capsys):

@@ -6,9 +6,9 @@ import os
 import pytest
 
 from wmtp_jax.data import read_records
-from wmtp_jax.evaluation import Program, check_programs
 from wmtp_jax.evaluation.benchmarks import load_problems
-from wmtp_jax.evaluation.sandbox import find_bwrap
+from wmtp_jax.sandbox import Program, check_programs
+from wmtp_jax.sandbox.isolation import find_bwrap
 from wmtp_jax.storage.__main__ import main
 
 pytestmark = [

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from hostile_programs import AGAINST_WEAK_TESTS, HOGGING, HOSTILE, LEAVING, LYING, TESTS
 
-from wmtp_jax.evaluation import Program, check_programs, run_program
-from wmtp_jax.evaluation.sandbox import find_bwrap
+from wmtp_jax.sandbox import Program, check_programs, run_program
+from wmtp_jax.sandbox.isolation import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 

@@ -17,7 +17,7 @@ import pytest
 
 from wmtp_jax.data import load_examples, load_tokenizer, read_records, task_of
 from wmtp_jax.evaluation.benchmarks import load_problems
-from wmtp_jax.evaluation.sandbox import find_bwrap
+from wmtp_jax.sandbox.isolation import find_bwrap
 from wmtp_jax.storage.__main__ import main
 from wmtp_jax.storage.datasets import build
 

@@ -1,10 +1,10 @@
-"""Judge a model by whether its programs run: benchmarks, program execution, pass@k."""
+"""Judge a model by whether its programs pass their tests: benchmarks, samples, pass@k."""
 
-from wmtp_jax.evaluation.errors import EvaluationError, ExecutionError
-from wmtp_jax.evaluation.execution import Program, Verdict, check_programs, run_program
+from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.passing import bootstrap_interval, pass_at_k
 from wmtp_jax.evaluation.problems import Problem, record_problems
 from wmtp_jax.evaluation.trial import Trial, try_problems
+from wmtp_jax.sandbox import ExecutionError, Program, Verdict, check_programs, run_program
 
 __all__ = [
     "EvaluationError",

@@ -5,7 +5,3 @@ from wmtp_jax.errors import UserError
 
 class EvaluationError(UserError):
     """A benchmark, a sample file or an option that does not fit, in one sentence."""
-
-
-class ExecutionError(EvaluationError):
-    """Programs cannot be run here under the protection that was asked for."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wmtp_jax.data import Record, render, task_of
 from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.execution import Program
+from wmtp_jax.sandbox import Program
 
 # An answer ends where a line starts in column 0: the body of the function that the prompt opened is over.
 BODY_ENDS = r"(?m)^(?=\S)"

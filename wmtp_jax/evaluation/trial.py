@@ -9,10 +9,10 @@ import numpy as np
 
 from wmtp_jax.data import Tokenizer
 from wmtp_jax.evaluation.answers import Decoding, answer_problems, draft_measures
-from wmtp_jax.evaluation.execution import check_programs
 from wmtp_jax.evaluation.passing import pass_at_k
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.model import ModelConfig
+from wmtp_jax.sandbox import check_programs
 
 TIMEOUT_S = 5.0
 MEMORY_BYTES = 512 << 20

@@ -1,6 +1,6 @@
 """Runs the generator's own programs in this process, with a bound on the number of loop rounds.
 
-Not for programs of a model: those go to `wmtp_jax.evaluation`.
+Not for programs of a model: those go to `wmtp_jax.sandbox`.
 """
 
 import ast

@@ -232,8 +232,7 @@ def _reproduced(task: Task, solutions: list[Solution], settings: Settings) -> li
     """Positions of the solutions whose label comes out when they are run; a problem without tests keeps none."""
     if not (task.cases or task.test_source):
         return []
-    # Brings jax along, which other set-ups do without.
-    from wmtp_jax.evaluation.execution import Program, check_programs
+    from wmtp_jax.sandbox import Program, check_programs
 
     programs = [Program(task.test_head + s.output, task.test_source, cases=task.cases) for s in solutions]
     verdicts = check_programs(programs, timeout_s=settings.timeout_s, memory_bytes=_MEMORY_BYTES, workers=1)

@@ -1,4 +1,4 @@
-"""The walls around programs that a model wrote: what bubblewrap is told, and the proof that it holds."""
+"""The sandbox itself: the bubblewrap command, interpreters started inside it, and a probe that it holds."""
 
 import functools
 import importlib.util
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from wmtp_jax.evaluation.errors import ExecutionError
-from wmtp_jax.evaluation.seccomp import seccomp_filter
+from wmtp_jax.errors import UserError
+from wmtp_jax.sandbox.seccomp import seccomp_filter
 
 SANDBOXES = ("bwrap", "none")
 SCRATCH_BYTES = 64 << 20
@@ -23,9 +23,13 @@ _INSTEAD = (
 )
 
 
+class ExecutionError(UserError):
+    """Programs cannot be run here under the protection that was asked for."""
+
+
 @functools.cache
 def interpreter() -> str:
-    """The base interpreter: a virtual environment adds packages, which programs do not get."""
+    """The base interpreter: programs do not get the packages of a virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
@@ -43,7 +47,7 @@ def find_bwrap() -> str | None:
 
 @functools.cache
 def bwrap_command(bwrap: str) -> tuple[str, ...]:
-    """Bubblewrap with every namespace of its own and nothing in sight but what the interpreter needs, read-only."""
+    """Bubblewrap with all namespaces unshared and nothing mounted but what the interpreter needs, read-only."""
     command = [bwrap, "--unshare-all", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     prefix = os.path.realpath(sys.base_prefix)
     for directory in ("/usr", "/lib", "/lib64", "/lib32"):
@@ -68,7 +72,7 @@ for name, code in marshal.loads(os.pread({}, 1 << 20, 0)):
 module.main()"""
 
 
-class Walls:
+class Sandbox:
     """Starts interpreters inside the sandbox, or without one.
 
     Args:
@@ -82,35 +86,42 @@ class Walls:
         if sandbox == "bwrap" and self.bwrap is None:
             raise ExecutionError(f"no bubblewrap was found, so programs cannot be run safely; {_INSTEAD}.")
 
-    def refuse(self) -> NoReturn:
-        """Says why no program starts, in bubblewrap's own words where it has some."""
+    def raise_start_error(self) -> NoReturn:
+        """Raises an ExecutionError that says why no program starts, with bubblewrap's own message if it has one."""
         wrap = bwrap_command(self.bwrap) if self.bwrap else ()
         try:
-            trial = subprocess.run([*wrap, interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, env={})
+            attempt = subprocess.run([*wrap, interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, env={})
         except OSError as error:
             raise ExecutionError(f"no process starts ({error}); use fewer workers, or free memory.") from error
-        said = trial.stderr.decode(errors="replace").strip().splitlines()
-        if said:
-            raise ExecutionError(f"the sandbox does not start ({said[-1]}); {_INSTEAD}.")
+        message = attempt.stderr.decode(errors="replace").strip().splitlines()
+        if message:
+            raise ExecutionError(f"the sandbox does not start ({message[-1]}); {_INSTEAD}.")
         raise ExecutionError("no sandbox started, as if the machine were out of memory; use fewer workers.")
 
     def start(
-        self, code: int, channel: int, *, allow_fork: bool, tied: bool, cwd: str | None = None, **streams
+        self,
+        code: int,
+        channel: int,
+        *,
+        allow_fork: bool,
+        die_with_parent: bool,
+        cwd: str | None = None,
+        **streams,
     ) -> subprocess.Popen:
         """Starts `python -I -S -B` on compiled code, in a session of its own, with an empty environment.
 
         Args:
             code: descriptor of a file with marshalled (module name, code) pairs; the last module's `main` is called.
-            channel: descriptor that it finds in sys.argv[1].
+            channel: descriptor, whose number it finds in sys.argv[1].
             allow_fork: whether it may start processes.
-            tied: whether it dies with the thread that starts it.
+            die_with_parent: whether it dies with the thread that starts it.
             cwd: working directory where there is no sandbox.
             **streams: stdin, stdout, stderr for Popen.
         """
         command = [interpreter(), "-I", "-S", "-B", "-c", _LOAD.format(code), str(channel)]
         descriptors = [code, channel]
         if self.bwrap:
-            wrap = [*bwrap_command(self.bwrap), *(["--die-with-parent"] if tied else [])]
+            wrap = [*bwrap_command(self.bwrap), *(["--die-with-parent"] if die_with_parent else [])]
             program = seccomp_filter(allow_fork=allow_fork)
             if program:
                 read, write = os.pipe()
@@ -158,13 +169,13 @@ print("reached:", ", ".join(reached))
 
 
 def probe(run: Callable[[str], str]) -> None:
-    """Tries to break out, by reading, writing and connecting; silent when nothing gets through.
+    """Tries to break out of the sandbox by reading, writing and connecting; returns when nothing succeeds.
 
     Args:
-        run: runs a program's source in the sandbox and returns its standard output.
+        run: runs Python source in the sandbox and returns its standard output.
 
     Raises:
-        ExecutionError: the sandbox did not start, or something got through.
+        ExecutionError: the sandbox did not start, or one of the attempts succeeded.
     """
     with tempfile.TemporaryDirectory(prefix="probe-") as directory, socket.socket() as server:
         secret, target, unix = (str(Path(directory, name)) for name in ("secret", "target", "socket"))
@@ -178,5 +189,5 @@ def probe(run: Callable[[str], str]) -> None:
             port = server.getsockname()[1]
             out = run(_PROBE.format(secret=secret, target=target, port=port, unix=unix, variable=variable)).strip()
         if out != "reached:" or os.path.exists(target):
-            what = out.removeprefix("reached: ") if out.startswith("reached: ") else "did not come to its end"
-            raise ExecutionError(f"the sandbox does not hold: a program that tries its walls {what}; {_INSTEAD}.")
+            what = out.removeprefix("reached: ") if out.startswith("reached: ") else "did not run to its end"
+            raise ExecutionError(f"the sandbox does not hold: a program written to break out {what}; {_INSTEAD}.")

@@ -1,8 +1,8 @@
-"""The process that runs a model's program. Started alone in its sandbox; imports nothing of this package.
+"""The process that runs an untrusted program. Started alone in its sandbox; imports nothing of this package.
 
-Nothing in here is trusted once the program has begun, and nothing has to be: the tests and their expected values live
-in another process (judge.py), which asks this one to call functions and gets plain values back. Taking over this
-process, reading its frames or memory, lying on its channel or leaving early wins nothing but a failure.
+Nothing in here is trusted once the program has begun: the tests and their expected values are in another process
+(test_worker.py), which asks this one to call functions and gets plain values back. Taking over this process, reading
+its frames or memory, sending wrong replies or leaving early leads to a failure.
 """
 
 import _pickle
@@ -16,7 +16,7 @@ _PLAIN = {type(None), bool, int, float, str, bytes, bytearray, list, tuple, dict
 _MUTABLE = (list, dict, set, bytearray)
 _FILE_BYTES, _OPEN_FILES, _PROCESSES, _RESERVE_BYTES = 16 << 20, 64, 64, 8 << 20
 
-# Values of the standard library that travel as what they are: name -> what they are made of.
+# Values of the standard library that are sent as values: type -> the arguments that rebuild them.
 _VALUES = {
     "builtins.complex": lambda x: (x.real, x.imag),
     "builtins.range": lambda x: (x.start, x.stop, x.step),
@@ -35,18 +35,18 @@ _VALUES = {
 }
 
 
-class Guest:
-    """Answers the judge's requests: load the program, call its functions, read its names."""
+class ProgramWorker:
+    """Answers the test worker's requests: load the program, call its functions, read its names."""
 
     def __init__(self, channel: int):
         self.channel = channel
         self.objects = []
-        self.places = {}
+        self.numbers = {}
         self.exit = None
         self.program = type(sys)("__main__")
 
     def serve(self) -> None:
-        """Answers until the judge says that it is enough."""
+        """Answers requests until the test worker says to finish."""
         self.send(("ready",))
         while (request := self.receive())[0] != "finish":
             self.reply(request)
@@ -91,7 +91,7 @@ class Guest:
             resource.setrlimit(kind, (limit, limit))
         sys.modules["__main__"] = self.program
         sys.argv = ["program.py"]
-        # The module site, which is not loaded, brings these to every other interpreter.
+        # In other interpreters these come from the module site, which is not loaded here.
         builtins.exit = builtins.quit = sys.exit
         exec(compile(source, "program.py", "exec"), self.program.__dict__)
         names = self.program.__dict__.items()
@@ -133,7 +133,7 @@ class Guest:
     def describe(self, error: BaseException) -> tuple:
         names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
         if isinstance(error, MemoryError):
-            # To say so takes memory: let go of what the program's frames hold, and use the reserve.
+            # Replying takes memory: free what the program's frames hold, and use the reserve.
             error.__traceback__ = None
             resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
         try:
@@ -159,7 +159,7 @@ class Guest:
 
     def dumps(self, message) -> bytes:
         stream = io.BytesIO()
-        _Pickler(self, stream).dump(message)
+        _ReplyPickler(self, stream).dump(message)
         return stream.getvalue()
 
     def send(self, message: tuple) -> None:
@@ -172,7 +172,7 @@ class Guest:
 
     def receive(self) -> tuple:
         size = int.from_bytes(self.read(8), "little")
-        return _Unpickler(self, io.BytesIO(self.read(size))).load()
+        return _RequestUnpickler(self, io.BytesIO(self.read(size))).load()
 
     def read(self, size: int) -> bytes:
         parts = []
@@ -185,19 +185,19 @@ class Guest:
         return b"".join(parts)
 
 
-class _Pickler(_pickle.Pickler):
-    """Plain values as they are, everything else as a reference to an object that stays here."""
+class _ReplyPickler(_pickle.Pickler):
+    """Sends plain values as they are, everything else as a reference to an object that stays here."""
 
-    def __init__(self, guest: Guest, stream: io.BytesIO):
+    def __init__(self, worker: ProgramWorker, stream: io.BytesIO):
         super().__init__(stream, 5)
-        self.guest = guest
+        self.worker = worker
 
     def persistent_id(self, value):
         kind = type(value)
         if kind in _PLAIN:
             return None
         if kind is type(sys):
-            return ("object", self.place(value))
+            return ("object", self.number(value))
         if value is NotImplemented or value is Ellipsis:
             return ("constant", repr(value))
         name = f"{kind.__module__}.{kind.__qualname__}"
@@ -208,26 +208,26 @@ class _Pickler(_pickle.Pickler):
                 return ("plain", plain(value))
         if isinstance(value, type) and kind is type and value.__module__ == "builtins":
             return ("type", value.__name__)
-        return ("object", self.place(value))
+        return ("object", self.number(value))
 
-    def place(self, value) -> int:
-        place = self.guest.places.get(id(value))
-        if place is None:
-            place = self.guest.places[id(value)] = len(self.guest.objects)
-            self.guest.objects.append(value)
-        return place
+    def number(self, value) -> int:
+        number = self.worker.numbers.get(id(value))
+        if number is None:
+            number = self.worker.numbers[id(value)] = len(self.worker.objects)
+            self.worker.objects.append(value)
+        return number
 
 
-class _Unpickler(_pickle.Unpickler):
-    def __init__(self, guest: Guest, stream: io.BytesIO):
+class _RequestUnpickler(_pickle.Unpickler):
+    def __init__(self, worker: ProgramWorker, stream: io.BytesIO):
         super().__init__(stream)
-        self.guest = guest
+        self.worker = worker
 
     def persistent_load(self, reference):
         kind, content = reference
         if kind == "object":
-            return self.guest.objects[content]
-        return iter(content) if kind == "iterator" else self.guest.call_back(content)
+            return self.worker.objects[content]
+        return iter(content) if kind == "iterator" else self.worker.call_back(content)
 
 
 def flush(stream) -> None:
@@ -239,7 +239,7 @@ def flush(stream) -> None:
 
 
 def main() -> None:
-    guest = Guest(int(sys.argv[1]))
-    guest.serve()
-    if guest.exit is not None:
-        raise guest.exit
+    worker = ProgramWorker(int(sys.argv[1]))
+    worker.serve()
+    if worker.exit is not None:
+        raise worker.exit

@@ -1,6 +1,6 @@
-"""The judge's end of the channel to a program: requests out, plain values or stand-ins for the program's objects back.
+"""The test worker's client of a program worker: sends requests, gets plain values or proxies of objects back.
 
-Runs in the judge's process (judge.py), without the rest of this package.
+Runs in the test worker's process (test_worker.py), without the rest of this package.
 """
 
 import builtins
@@ -30,7 +30,7 @@ _VALUES = {
     "datetime.time": datetime.time,
     "datetime.timedelta": datetime.timedelta,
 }
-# A stream can call these (pickle's REDUCE): none makes a thing that compares in its own way, as `type` would.
+# A reply can call these (pickle's REDUCE): none makes an object with its own `==`, as `type` would.
 _TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)}
 _TYPES |= {"NoneType": type(None), "range": range}
 _REPLIES = {("ready", 1), ("ok", 3), ("raise", 4), ("callback", 4)}
@@ -39,79 +39,79 @@ _COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
 _COMBINED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 
 
-class Gone(BaseException):
-    """The program's process has left, or speaks no sense."""
+class WorkerExited(BaseException):
+    """The program worker has exited, or sent something that is no reply."""
 
 
-class Remote:
-    """An object of the program. What it does happens over there; what it equals is decided here."""
+class RemoteObject:
+    """A proxy of an object of the program: its methods run in the program worker, `==` is decided here."""
 
-    __slots__ = ("_link", "_place")
+    __slots__ = ("_client", "_number")
 
-    def __init__(self, link, place):
-        object.__setattr__(self, "_link", link)
-        object.__setattr__(self, "_place", place)
+    def __init__(self, client, number):
+        object.__setattr__(self, "_client", client)
+        object.__setattr__(self, "_number", number)
 
     def __call__(self, *arguments, **keywords):
-        return self._link.call(self, arguments, keywords)
+        return self._client.call(self, arguments, keywords)
 
     def __getattr__(self, name):
-        return self._link.ask("get", self, name)
+        return self._client.request("get", self, name)
 
     def __setattr__(self, name, value):
-        self._link.ask("set", self, name, value)
+        self._client.request("set", self, name, value)
 
     def __delattr__(self, name):
-        self._link.ask("delete", self, name)
+        self._client.request("delete", self, name)
 
     def __bool__(self):
-        return bool(self._link.ask("truth", self))
+        return bool(self._client.request("truth", self))
 
     def __hash__(self):
-        return hash(self._link.ask("hash", self))
+        return hash(self._client.request("hash", self))
 
     def __iter__(self):
-        iterator = self._link.ask("iterate", self)
-        return iterator if isinstance(iterator, Remote) else iter(iterator)
+        iterator = self._client.request("iterate", self)
+        return iterator if isinstance(iterator, RemoteObject) else iter(iterator)
 
     def __instancecheck__(self, value):
-        return isinstance(value, Remote) and bool(self._link.ask("instance", value, self))
+        return isinstance(value, RemoteObject) and bool(self._client.request("instance", value, self))
 
 
 def _forward(name):
     def method(self, *operands):
-        return self._link.ask("special", name, self, *operands)
+        return self._client.request("special", name, self, *operands)
 
     return method
 
 
-def _forward_between_remotes(name):
+def _forward_between_proxies(name):
     # A plain operand may be an expected value: the program must neither see it nor decide what it equals.
     def method(self, other):
-        return self._link.ask("special", name, self, other) if isinstance(other, Remote) else NotImplemented
+        return self._client.request("special", name, self, other) if isinstance(other, RemoteObject) else NotImplemented
 
     return method
 
 
 for _name in ["next", "len", "str", "repr", "getitem", "setitem", "delitem", "enter", "exit"]:
-    setattr(Remote, f"__{_name}__", _forward(f"__{_name}__"))
+    setattr(RemoteObject, f"__{_name}__", _forward(f"__{_name}__"))
 for _name in _COMPARED + _COMBINED:
-    setattr(Remote, f"__{_name}__", _forward_between_remotes(f"__{_name}__"))
+    setattr(RemoteObject, f"__{_name}__", _forward_between_proxies(f"__{_name}__"))
 
 
-class Link:
-    """The judge's end of the channel to one program."""
+class ProgramClient:
+    """Calls functions and reads names of one program, in its program worker."""
 
     def __init__(self, channel: int):
         self.channel = channel
         self.functions = []
         self.remotes = {}
-        # Whether anything but builtin values came: setting attributes in a stream (BUILD) could bend its arithmetic.
+        # Whether objects other than builtin values came: a reply that sets attributes (BUILD) could change their `==`.
         self.values = False
-        # Once the program has left, no `except:` in the tests brings it back.
-        self.left = None
+        # Why the program ended; an `except:` in the tests does not undo it.
+        self.ended = None
 
-    def ask(self, *request):
+    def request(self, *request):
         """Sends one request and returns its value; raises what the program raised."""
         return self.exchange(request)[0]
 
@@ -131,8 +131,8 @@ class Link:
             elif reply[0] == "raise":
                 error = self.rebuild(*reply[1:])
                 if isinstance(error, StopIteration) and request[:2] != ("special", "__next__"):
-                    # It would end a loop of the tests as if all were well: `all(map(check, cases))`.
-                    error = RuntimeError(error.program_says)
+                    # It would end a loop of the tests without an error: `all(map(check, cases))`.
+                    error = RuntimeError(error.program_message)
                 raise error
             else:
                 return reply[1:]
@@ -152,38 +152,38 @@ class Link:
             error = kind(*arguments)
         except Exception:
             error = Exception(str(text))
-        error.program_says = f"{names[0]}: {text}"
+        error.program_message = f"{names[0]}: {text}"
         if not issubclass(kind, Exception):
-            self.left = self.left or error
+            self.ended = self.ended or error
         return error
 
     def send(self, message: tuple) -> None:
         stream = io.BytesIO()
-        _Pickler(self, stream).dump(message)
+        _RequestPickler(self, stream).dump(message)
         data = stream.getvalue()
         data = memoryview(len(data).to_bytes(8, "little") + data)
         try:
             while data:
                 data = data[os.write(self.channel, data) :]
         except OSError:
-            self.lost()
+            self.fail()
 
-    def lost(self) -> None:
-        self.left = self.left or Gone()
-        raise self.left
+    def fail(self) -> None:
+        self.ended = self.ended or WorkerExited()
+        raise self.ended
 
     def receive(self) -> tuple:
         data = self.read(int.from_bytes(self.read(8), "little"))
         try:
-            reply = _Unpickler(self, io.BytesIO(data)).load()
+            reply = _ReplyUnpickler(self, io.BytesIO(data)).load()
             if self.values and any(opcode.name == "BUILD" for opcode, _, _ in pickletools.genops(data)):
-                self.lost()
+                self.fail()
         except MemoryError:
             raise
         except Exception:
-            self.lost()
+            self.fail()
         if type(reply) is not tuple or not reply or (reply[0], len(reply)) not in _REPLIES:
-            self.lost()
+            self.fail()
         return reply
 
     def read(self, size: int) -> bytes:
@@ -194,33 +194,33 @@ class Link:
             except OSError:
                 part = b""
             if not part:
-                self.lost()
+                self.fail()
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
 
-class _Pickler(pickle.Pickler):
-    def __init__(self, link: Link, stream: io.BytesIO):
+class _RequestPickler(pickle.Pickler):
+    def __init__(self, client: ProgramClient, stream: io.BytesIO):
         super().__init__(stream, 5)
-        self.link = link
+        self.client = client
 
     def persistent_id(self, value):
         kind = type(value)
-        if kind is Remote:
-            return ("object", object.__getattribute__(value, "_place"))
+        if kind is RemoteObject:
+            return ("object", object.__getattribute__(value, "_number"))
         if kind in (types.FunctionType, types.MethodType):
-            self.link.functions.append(value)
-            return ("function", len(self.link.functions) - 1)
+            self.client.functions.append(value)
+            return ("function", len(self.client.functions) - 1)
         return ("iterator", list(value)) if kind is types.GeneratorType else None
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds builtin values only: no name in the stream is ever looked up, so nothing in it can be called."""
+class _ReplyUnpickler(pickle.Unpickler):
+    """Builds builtin values only: no name in a reply is ever looked up, so a reply can call nothing else."""
 
-    def __init__(self, link: Link, stream: io.BytesIO):
+    def __init__(self, client: ProgramClient, stream: io.BytesIO):
         super().__init__(stream)
-        self.link = link
+        self.client = client
 
     def find_class(self, module, name):
         raise pickle.UnpicklingError(f"{module}.{name}")
@@ -228,9 +228,9 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, reference):
         kind, *content = reference
         if kind == "object":
-            return self.link.remotes.setdefault(content[0], Remote(self.link, int(content[0])))
+            return self.client.remotes.setdefault(content[0], RemoteObject(self.client, int(content[0])))
         if kind == "value":
-            self.link.values = True
+            self.client.values = True
             return _VALUES[content[0]](*content[1])
         if kind == "plain":
             return content[0]
@@ -238,16 +238,16 @@ class _Unpickler(pickle.Unpickler):
 
 
 def replace(old, new) -> None:
-    """Repeats in the tests' arguments what the program did to its copies."""
+    """Applies to the tests' arguments the changes that the program made to its copies."""
     if type(old) is not type(new):
         return
     if type(old) is list:
         if len(old) == len(new):
-            for place, (was, value) in enumerate(zip(old, new, strict=True)):
+            for i, (was, value) in enumerate(zip(old, new, strict=True)):
                 if type(was) is type(value) and type(was) in (list, dict, set):
                     replace(was, value)
                 else:
-                    old[place] = value
+                    old[i] = value
         else:
             old[:] = new
     elif type(old) is dict:

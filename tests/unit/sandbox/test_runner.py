@@ -11,11 +11,12 @@ import psutil
 import pytest
 from honest_programs import HONEST
 
-from wmtp_jax.evaluation import ExecutionError, Program, check_programs, execution, judge, run_program
-from wmtp_jax.evaluation.judge import split
-from wmtp_jax.evaluation.link import replace
-from wmtp_jax.evaluation.sandbox import Walls, bwrap_command, find_bwrap, probe
-from wmtp_jax.evaluation.seccomp import seccomp_filter
+from wmtp_jax.sandbox import ExecutionError, Program, check_programs, run_program, test_worker
+from wmtp_jax.sandbox.isolation import Sandbox, bwrap_command, find_bwrap, probe
+from wmtp_jax.sandbox.program_client import replace
+from wmtp_jax.sandbox.runner import shared_runner
+from wmtp_jax.sandbox.seccomp import seccomp_filter
+from wmtp_jax.sandbox.test_worker import split_tests
 
 LIMITS = {"timeout_s": 5.0, "memory_bytes": 256 << 20}
 
@@ -120,7 +121,7 @@ def test_pool_keeps_order_reports_each_and_survives_threads():
     verdicts = check_programs(sources, workers=4, on_verdict=seen.__setitem__, **LIMITS)
     assert [verdict.passed for verdict in verdicts] == [i % 3 == 0 for i in range(12)]
     assert [seen[i] for i in range(12)] == verdicts
-    # The judge was started from a thread that is gone by now.
+    # The test worker was started from a thread that is gone by now.
     thread = threading.Thread(target=lambda: seen.update(late=run_program("assert 1", **LIMITS)))
     thread.start()
     thread.join()
@@ -128,43 +129,43 @@ def test_pool_keeps_order_reports_each_and_survives_threads():
     assert run_program("assert 1", **LIMITS).passed
 
 
-def test_a_killed_judge_is_replaced():
+def test_a_killed_test_worker_is_replaced():
     assert run_program("assert 1", **LIMITS).passed
-    court = execution._court("bwrap")
-    court.judge.kill()
-    court.judge.wait()
+    process = shared_runner("bwrap").test_worker.process
+    process.kill()
+    process.wait()
     assert run_program("assert 1", **LIMITS).passed
 
 
-def test_a_judge_that_cannot_fork_says_nothing_and_goes_on(monkeypatch):
+def test_a_test_worker_that_cannot_fork_sends_nothing_and_goes_on(monkeypatch):
     def refuse():
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     handler = signal.getsignal(signal.SIGCHLD)
-    control, theirs = socket.socketpair()
-    line, judge_line = socket.socketpair()
-    channel, judge_channel = socket.socketpair()
-    monkeypatch.setattr(judge.os, "fork", refuse)
-    monkeypatch.setattr(sys, "argv", ["judge", str(theirs.detach())])
-    with control, line, channel:
-        socket.send_fds(control, [b"."], [judge_channel.fileno(), judge_line.fileno()])
-        judge_channel.close()
-        judge_line.close()
+    control, remote = socket.socketpair()
+    result, remote_result = socket.socketpair()
+    channel, remote_channel = socket.socketpair()
+    monkeypatch.setattr(test_worker.os, "fork", refuse)
+    monkeypatch.setattr(sys, "argv", ["test_worker", str(remote.detach())])
+    with control, result, channel:
+        socket.send_fds(control, [b"."], [remote_channel.fileno(), remote_result.fileno()])
+        remote_channel.close()
+        remote_result.close()
         control.shutdown(socket.SHUT_WR)
         try:
-            judge.main()
+            test_worker.main()
         finally:
             signal.signal(signal.SIGCHLD, handler)
-        assert line.recv(1) == channel.recv(1) == b""
+        assert result.recv(1) == channel.recv(1) == b""
 
 
 def test_where_no_process_starts_the_error_is_a_sentence(monkeypatch):
     def refuse(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.subprocess.run", refuse)
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.subprocess.run", refuse)
     with pytest.raises(ExecutionError, match=r"no process starts \(.*unavailable\); use fewer workers"):
-        Walls("bwrap").refuse()
+        Sandbox("bwrap").raise_start_error()
 
 
 def test_workers_are_as_many_as_open_files_allow():
@@ -199,40 +200,41 @@ def test_without_sandbox_on_request():
 
 
 def test_refuses_without_bubblewrap(monkeypatch):
-    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.find_bwrap", lambda: None)
-    execution._court.cache_clear()
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.find_bwrap", lambda: None)
+    shared_runner.cache_clear()
     try:
         with pytest.raises(ExecutionError, match=r"no bubblewrap was found.*install bubblewrap.*sandbox 'none'"):
             run_program("assert 1", **LIMITS)
     finally:
-        execution._court.cache_clear()
+        shared_runner.cache_clear()
 
 
-def test_refuses_a_sandbox_that_leaks(monkeypatch):
+def test_refuses_a_sandbox_that_leaks(monkeypatch, tmp_path):
     """Bubblewrap told to show the whole file system and to keep the network."""
+    monkeypatch.chdir(tmp_path)
     leaky = (find_bwrap(), "--bind", "/", "/", "--dev", "/dev", "--unshare-pid")
-    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.bwrap_command", lambda bwrap: leaky)
-    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.seccomp_filter", lambda allow_fork: None)
-    execution._court.cache_clear()
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.bwrap_command", lambda bwrap: leaky)
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.seccomp_filter", lambda allow_fork: None)
+    shared_runner.cache_clear()
     try:
         with pytest.raises(
             ExecutionError, match=r"read a file outside, wrote a file outside, .*connected to the network"
         ):
             run_program("assert 1", **LIMITS)
     finally:
-        execution._court.cache_clear()
+        shared_runner.cache_clear()
 
 
 def test_refuses_a_sandbox_that_does_not_start(monkeypatch):
     broken = (*bwrap_command(find_bwrap()), "--ro-bind", "/does/not/exist", "/x")
-    monkeypatch.setattr("wmtp_jax.evaluation.sandbox.bwrap_command", lambda bwrap: broken)
-    execution._court.cache_clear()
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.bwrap_command", lambda bwrap: broken)
+    shared_runner.cache_clear()
     try:
         said = r"^the sandbox does not start \(bwrap: .*/does/not/exist.*\); install bubblewrap .*, or spell out"
         with pytest.raises(ExecutionError, match=said):
             run_program("assert 1", **LIMITS)
     finally:
-        execution._court.cache_clear()
+        shared_runner.cache_clear()
 
 
 def test_probe_accepts_only_the_expected_silence():
@@ -274,7 +276,7 @@ def test_filter_is_whole_instructions_and_shorter_with_fork():
     ],
 )
 def test_tests_at_the_end_of_one_source(source, tests):
-    assert split(source)[1] == tests
+    assert split_tests(source)[1] == tests
 
 
 def test_replace_keeps_what_the_tests_hold():
@@ -288,8 +290,8 @@ def test_replace_keeps_what_the_tests_hold():
     assert old[2] == 4
 
 
-def test_no_spare_process_is_left():
-    """Each worker starts an interpreter ahead; the last ones end with the pool."""
+def test_no_warm_worker_is_left():
+    """Each thread starts a worker ahead; the last ones end with the pool."""
     run_program("assert 1", **LIMITS)
     children = lambda: {child.pid for child in psutil.Process().children(recursive=True)}
     before = children()

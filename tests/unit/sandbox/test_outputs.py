@@ -2,7 +2,7 @@
 
 import pytest
 
-from wmtp_jax.evaluation.outputs import outputs_match
+from wmtp_jax.sandbox.runner import outputs_match
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The system calls that no sandboxed program gets, as a seccomp filter in classic BPF.
 
-Namespaces already hide files, network and other processes. The filter takes away what they leave: new processes (a
-fork bomb is not bounded by rlimits when the evaluator runs as root), memory that no rlimit counts, other processes'
-memory, sockets of any kind, descriptors in flight (they are counted per user, whose evaluator would run out of them),
-what a file is beyond its content, and the parts of the kernel that sandboxes were escaped through.
+Namespaces already hide files, network and other processes. The filter denies what they leave: new processes (rlimits do
+not bound a fork bomb when the runner is root), memory that no rlimit counts, other processes' memory, sockets of any
+kind, sending descriptors (they are counted per user, so the runner would run out of them), changes of a file's mode,
+owner, times and attributes, and the parts of the kernel through which sandboxes have been escaped.
 """
 
 import errno
@@ -51,9 +51,9 @@ _DENIED = {
     "keyctl": (250, 219),
     "personality": (135, 92),
 }
-# These change a file's mode, owner, times or attributes. The device files are the outer system's own, and where the
-# evaluator runs as root they are the program's to change. Nothing is done, and success reported: programs that copy
-# their own files go on.
+# These change a file's mode, owner, times or attributes. The device files are the host's own, and the program could
+# change them where the runner is root. Nothing is done, and success is reported, so that programs which copy their own
+# files work.
 _IGNORED = {
     "chmod": (90, None),
     "fchmod": (91, 52),

@@ -1,8 +1,8 @@
-"""The process that runs the tests. Started once in a sandbox of its own, with nothing of this package but link.py.
+"""The process that runs the tests. Started once in a sandbox of its own, with program_client.py and nothing else.
 
-For every program it forks a child that speaks with the program's process (guest.py) over a socket. The tests run here,
-against stand-ins for the program's objects, and no line of the program ever does. What comes from the program's process
-is data: it is decoded into builtin values, so `==` is the builtin's own, or into a `Remote`, which no value equals.
+For every program it forks a child that talks to the program worker (program_worker.py) over a socket. The tests run
+here, against proxies of the program's objects; no line of the program does. What the program worker sends is data: it
+is decoded into builtin values, so `==` is the builtin's own, or into a `RemoteObject`, which equals no value.
 """
 
 import ast
@@ -19,10 +19,10 @@ import symtable
 import sys
 import traceback
 
-from wmtp_jax.evaluation.link import Gone, Link
+from wmtp_jax.sandbox.program_client import ProgramClient, WorkerExited
 
 _START_SECONDS = 20
-_SPARE_BYTES = 512 << 20
+_EXTRA_BYTES = 512 << 20
 _MODULES = {
     *("bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools"),
     *("json", "math", "operator", "random", "re", "statistics", "string", "time", "typing"),
@@ -30,41 +30,41 @@ _MODULES = {
 
 
 class Timeout(BaseException):
-    """The program's time is up."""
+    """The program has used up its time."""
 
 
-class Names(dict):
+class TestGlobals(dict):
     """The tests' global names; those that the tests do not define are looked up in the program."""
 
-    def __init__(self, link: Link, theirs: dict, tests: str):
+    def __init__(self, client: ProgramClient, program_names: dict, tests: str):
         super().__init__(__name__="__main__", __builtins__=builtins)
-        self.link = link
+        self.client = client
         free = free_names(tests) - self.keys()
         nodes = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Attribute)]
         attributes = [(ast.unparse(node.value), node.attr) for node in nodes]
-        modules = {name: module for name, module in theirs.items() if module in _MODULES}
+        modules = {name: module for name, module in program_names.items() if module in _MODULES}
         wanted = set()
         for name in free:
             used = {attribute for owner, attribute in attributes if owner == name}
             if name not in _MODULES or not used or not used <= set(dir(importlib.import_module(name))):
                 wanted.add(name)
-            elif name in theirs:
+            elif name in program_names:
                 # `math.isclose` means the module, whatever the program calls math.
                 modules[name] = name
         for name in modules.keys() & free:
             self[name] = importlib.import_module(modules[name])
-        # A builtin's name is the program's only where the tests want nothing else of the program: `sum` may be the
-        # function under test, but a program that brings its own `all` does not change what the tests mean by it.
-        replaced = {name for name in theirs if hasattr(builtins, name)}
-        self.unclear = wanted & replaced if all(hasattr(builtins, name) for name in wanted) else set()
-        self.theirs = theirs.keys() - replaced
-        if len(self.unclear) == 1:
-            self.theirs |= self.unclear
+        # A builtin's name means the program's function only where the tests use no other name of the program: `sum` may
+        # be the function under test, but a program that defines its own `all` does not change that of the tests.
+        replaced = {name for name in program_names if hasattr(builtins, name)}
+        self.ambiguous = wanted & replaced if all(hasattr(builtins, name) for name in wanted) else set()
+        self.program_names = program_names.keys() - replaced
+        if len(self.ambiguous) == 1:
+            self.program_names |= self.ambiguous
 
     def __missing__(self, name):
-        if name in self.theirs:
-            return self.link.ask("name", name)
-        if name in self.unclear:
+        if name in self.program_names:
+            return self.client.request("name", name)
+        if name in self.ambiguous:
             raise NameError(f"name {name!r} is a builtin's, and so is another that program and tests share")
         raise KeyError(name)
 
@@ -79,8 +79,8 @@ def free_names(tests: str) -> set[str]:
     return {symbol.get_name() for symbol in symbols if symbol.is_referenced()} - bound
 
 
-def split(source: str) -> tuple[str, str]:
-    """A program that carries its own tests: the last statements that are asserts or calls of a check function."""
+def split_tests(source: str) -> tuple[str, str]:
+    """Parts a program from the tests at its end: trailing asserts, or check functions with asserts and their calls."""
     try:
         body = ast.parse(source).body
     except Exception:
@@ -94,7 +94,7 @@ def split(source: str) -> tuple[str, str]:
     first = min([tests[0].lineno, *(item.lineno for item in getattr(tests[0], "decorator_list", []))])
     if start and body[start - 1].end_lineno >= first:
         return source, ""
-    # The line ends that Python's grammar knows, which are fewer than those of str.splitlines.
+    # Only the line ends of Python's grammar, which are fewer than those of str.splitlines.
     lines = io.StringIO(source, newline=None).readlines()
     return "".join(lines[: first - 1]), "".join(lines[first - 1 :])
 
@@ -109,7 +109,7 @@ def _is_test(statement: ast.stmt) -> bool:
 
 
 def _is_test_data(statement: ast.stmt, program: list[ast.stmt]) -> bool:
-    """A literal under a name that the program, if there is one before it, does not use."""
+    """A literal assigned to a name that the program before it does not use."""
     match statement:
         case ast.Assign([ast.Name(name)], value) if program:
             try:
@@ -120,21 +120,21 @@ def _is_test_data(statement: ast.stmt, program: list[ast.stmt]) -> bool:
     return False
 
 
-def try_program(link: Link, job: dict) -> tuple[str, str]:
-    """Loads the program and runs its tests; returns the reason and a detail."""
+def run_tests(client: ProgramClient, job: dict) -> tuple[str, str]:
+    """Loads the program and runs its tests; returns the verdict's reason and detail."""
     source, tests = job["source"], job["tests"]
     if not tests and not job["whole"]:
-        source, tests = split(source)
+        source, tests = split_tests(source)
     try:
-        theirs = link.ask("load", source, job["memory_bytes"], int(job["timeout_s"]) + 2)
+        program_names = client.request("load", source, job["memory_bytes"], int(job["timeout_s"]) + 2)
     except SyntaxError as error:
-        return ("no code", error.program_says)
+        return ("no code", error.program_message)
     except SystemExit:
         if not tests:
-            finish(link)
+            finish(client)
         raise
     if not tests:
-        finish(link)
+        finish(client)
         return ("finished", "")
     try:
         tree = ast.parse(tests)
@@ -142,19 +142,19 @@ def try_program(link: Link, job: dict) -> tuple[str, str]:
         return ("broken tests", str(error))
     classes = [statement for statement in tree.body if _is_data_class(statement)]
     if classes:
-        # What makes them is imported with them: `@dataclass`.
+        # With the imports that they need: `@dataclass`.
         needed = [each for each in tree.body if each in classes or isinstance(each, ast.Import | ast.ImportFrom)]
-        link.ask("define", "\n".join(map(ast.unparse, needed)))
+        client.request("define", "\n".join(map(ast.unparse, needed)))
         tree.body = [statement for statement in tree.body if statement not in classes]
-        theirs |= {statement.name: None for statement in classes}
+        program_names |= {statement.name: None for statement in classes}
     try:
-        exec(compile(tree, "tests", "exec"), Names(link, theirs, tests))
+        exec(compile(tree, "tests", "exec"), TestGlobals(client, program_names, tests))
     except AssertionError as error:
-        if hasattr(error, "program_says"):
+        if hasattr(error, "program_message"):
             raise
         return ("wrong answer", f"{_line(tests, error)} {_text(error)}")
-    if link.left:
-        raise link.left
+    if client.ended:
+        raise client.ended
     return ("passed", "")
 
 
@@ -166,77 +166,83 @@ def _line(tests: str, error: BaseException) -> str:
 
 
 def _is_data_class(statement: ast.stmt) -> bool:
-    """A class whose objects the program gets, so it has to be defined there; one that asserts belongs to the tests."""
+    """A class without asserts: the program gets its objects, so it has to be defined in the program worker."""
     return isinstance(statement, ast.ClassDef) and not any(
         isinstance(node, ast.Assert) or (isinstance(node, ast.Attribute) and node.attr.startswith("assert"))
         for node in ast.walk(statement)
     )
 
 
-def finish(link: Link) -> None:
-    """Lets the program's process end as any interpreter does: threads joined, output flushed."""
-    link.send(("finish",))
+def finish(client: ProgramClient) -> None:
+    """Lets the program worker end as any interpreter does: threads joined, output flushed."""
+    client.send(("finish",))
     try:
-        link.read(1)
-    except Gone:
+        client.read(1)
+    except WorkerExited:
         return
 
 
-def judge_program(link: Link, job: dict) -> tuple[str, str]:
-    """The verdict on one program, whatever it does."""
+def judge(client: ProgramClient, job: dict) -> tuple[str, str]:
+    """The verdict's reason and detail, whatever the program does."""
     try:
         try:
-            # Again and again, because a test may swallow the first one.
+            # Repeated, because a test may catch the first one.
             signal.setitimer(signal.ITIMER_REAL, job["timeout_s"], 0.2)
-            return try_program(link, job)
+            return run_tests(client, job)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except Timeout:
         return ("timeout", "")
-    except Gone:
+    except WorkerExited:
         return ("exited", "")
     except BaseException as error:
-        detail = getattr(error, "program_says", None) or f"{type(error).__name__}: {_text(error)}".rstrip(": ")
+        detail = getattr(error, "program_message", None) or f"{type(error).__name__}: {_text(error)}".rstrip(": ")
         if isinstance(error, MemoryError):
             return ("memory", detail)
         return ("exited" if isinstance(error, SystemExit | KeyboardInterrupt) else "exception", detail)
 
 
 def _text(error: BaseException) -> str:
-    """What the exception says, where an object of the program in it lets it."""
+    """The exception's message; "" where an object of the program in it raises."""
     try:
         return str(error)
     except Exception:
         return ""
 
 
-def child(channel: int, line: int) -> None:
-    """One program: the job comes in over the line; the nonce goes out when the program is there, then the verdict."""
-    with open(line, "rb", closefd=False) as stream:
+def serve_program(channel: int, result_socket: int) -> None:
+    """One program, in a child process.
+
+    Args:
+        channel: descriptor of the socket to its program worker.
+        result_socket: descriptor; the job comes in over it, the nonce goes out once the program worker is ready, then
+            reason and detail, one line each.
+    """
+    with open(result_socket, "rb", closefd=False) as stream:
         job = pickle.load(stream)
-    # When the evaluator closes the line, SIGIO ends this process even in the midst of arithmetic on a giant integer.
-    fcntl.fcntl(line, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) | os.O_ASYNC)
-    memory = job["memory_bytes"] + _SPARE_BYTES
+    # When the runner closes the socket, SIGIO ends this process, even in the middle of arithmetic on a giant integer.
+    fcntl.fcntl(result_socket, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(result_socket, fcntl.F_SETFL, fcntl.fcntl(result_socket, fcntl.F_GETFL) | os.O_ASYNC)
+    memory = job["memory_bytes"] + _EXTRA_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    link = Link(channel)
+    client = ProgramClient(channel)
 
-    def ring(*_):
-        link.left = Timeout()
-        raise link.left
+    def time_out(*_):
+        client.ended = Timeout()
+        raise client.ended
 
-    signal.signal(signal.SIGALRM, ring)
+    signal.signal(signal.SIGALRM, time_out)
     signal.setitimer(signal.ITIMER_REAL, _START_SECONDS)
-    if link.receive() != ("ready",):
+    if client.receive() != ("ready",):
         return
-    os.write(line, f"{job['nonce']}\n".encode())
-    reason, detail = judge_program(link, job)
+    os.write(result_socket, f"{job['nonce']}\n".encode())
+    reason, detail = judge(client, job)
     detail = " ".join(detail[:1000].split()).encode("ascii", "backslashreplace")
-    os.write(line, f"{reason}\n".encode() + detail[:500] + b"\n")
+    os.write(result_socket, f"{reason}\n".encode() + detail[:500] + b"\n")
 
 
 def main() -> None:
-    """Takes (channel, line) pairs of descriptors and forks a child for each, until the evaluator has gone."""
+    """Receives (channel, result_socket) pairs of descriptors and forks a child for each, until the runner has gone."""
     control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -246,12 +252,12 @@ def main() -> None:
         try:
             process = os.fork()
         except OSError:
-            # The evaluator sees its line close with nothing said on it, and asks again.
+            # The runner sees its socket close with nothing sent, and tries again.
             process = None
         if process == 0:
             try:
                 control.close()
-                child(*descriptors)
+                serve_program(*descriptors)
             finally:
                 os._exit(0)
         for descriptor in descriptors:
