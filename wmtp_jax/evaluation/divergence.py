@@ -8,8 +8,7 @@ import numpy as np
 import optax
 
 from wmtp_jax.decoding import next_token_model
-from wmtp_jax.losses import head_targets, valid_targets
-from wmtp_jax.losses.cross_entropy import to_chunks
+from wmtp_jax.losses import head_targets, scan_chunks, valid_targets
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.weighting import kl_divergence
 
@@ -71,7 +70,7 @@ def _batch_sums(
         return sums_3 + jnp.stack([count, kl, jnp.sum(jnp.where(valid_BxC, difference_BxC, 0.0))]), None
 
     columns = (policy_states, reference_states, head_targets(batch["tokens"], 1), valid_1xBxS)
-    return jax.lax.scan(body, jnp.zeros(3), tuple(to_chunks(x, chunk_length) for x in columns))[0]
+    return scan_chunks(body, jnp.zeros(3), columns, chunk_length)[0]
 
 
 def _next_token_head(model: MTPTransformer, params: dict, batch: dict):

@@ -6,6 +6,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from wmtp_jax.losses.chunks import chunk_logits, scan_chunks
+
 
 def linear_cross_entropy(
     hidden_NxBxSxD: jax.Array,
@@ -42,12 +44,10 @@ def linear_cross_entropy(
 def _summed(hidden, kernel, targets, coefficients, chunk_length):
     def body(loss, chunk):
         h_BxCxD, target_BxC, coefficient_BxC = chunk
-        _, nll_BxC, _ = _chunk_nll(h_BxCxD, kernel.astype(hidden.dtype), target_BxC)
+        _, nll_BxC, _ = _chunk_nll(h_BxCxD, kernel, target_BxC)
         return loss + jnp.sum(coefficient_BxC * nll_BxC), nll_BxC
 
-    chunks = tuple(to_chunks(x, chunk_length) for x in (hidden, targets, coefficients))
-    loss, nll = jax.lax.scan(body, jnp.float32(0), chunks)
-    return loss, from_chunks(nll, targets.shape)
+    return scan_chunks(body, jnp.float32(0), (hidden, targets, coefficients), chunk_length)
 
 
 def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
@@ -64,10 +64,9 @@ def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
         dw_DxV += jnp.einsum("BCD,BCV->DV", h_BxCxD, dlogits, preferred_element_type=jnp.float32)
         return (loss + jnp.sum(coefficient_BxC * nll_BxC), dw_DxV), (nll_BxC, dh_BxCxD)
 
-    chunks = tuple(to_chunks(x, chunk_length) for x in (hidden, targets, coefficients))
-    (loss, dw), (nll, dh) = jax.lax.scan(body, (jnp.float32(0), jnp.zeros(kernel.shape, jnp.float32)), chunks)
-    dtype_of_kernel = jnp.zeros((), kernel.dtype)
-    return (loss, from_chunks(nll, targets.shape)), (from_chunks(dh, hidden.shape), dw, dtype_of_kernel)
+    zeros = jnp.float32(0), jnp.zeros(kernel.shape, jnp.float32)
+    (loss, dw), (nll, dh) = scan_chunks(body, zeros, (hidden, targets, coefficients), chunk_length)
+    return (loss, nll), (dh, dw, jnp.zeros((), kernel.dtype))
 
 
 def _summed_bwd(chunk_length, residuals, cotangents):
@@ -79,24 +78,8 @@ def _summed_bwd(chunk_length, residuals, cotangents):
 _summed.defvjp(_summed_fwd, _summed_bwd)
 
 
-def _chunk_nll(h_BxCxD, w_DxV, target_BxC):
-    logits_BxCxV = jnp.einsum("BCD,DV->BCV", h_BxCxD, w_DxV, preferred_element_type=jnp.float32)
+def _chunk_nll(h_BxCxD, kernel_DxV, target_BxC):
+    logits_BxCxV = chunk_logits(h_BxCxD, kernel_DxV)
     lse_BxC = jax.nn.logsumexp(logits_BxCxV, axis=-1)
     picked_BxC = jnp.take_along_axis(logits_BxCxV, target_BxC[..., None], axis=-1)[..., 0]
     return logits_BxCxV, lse_BxC - picked_BxC, lse_BxC
-
-
-def to_chunks(x_NxBxS, chunk_length: int) -> jax.Array:
-    """[N, B, S, ...] -> [N * ceil(S/C), B, C, ...], zero-padded: a padded position has coefficient 0."""
-    N, B, S, *rest = x_NxBxS.shape
-    n_chunks = -(-S // chunk_length)
-    length = -(-S // n_chunks)
-    x = jnp.pad(x_NxBxS, [(0, 0), (0, 0), (0, n_chunks * length - S)] + [(0, 0)] * len(rest))
-    return jnp.moveaxis(x.reshape(N, B, n_chunks, length, *rest), 2, 1).reshape(N * n_chunks, B, length, *rest)
-
-
-def from_chunks(chunks, shape) -> jax.Array:
-    """The inverse of `to_chunks` for an array of that shape."""
-    N, B, S, *rest = shape
-    x = jnp.moveaxis(chunks.reshape(N, -1, B, *chunks.shape[2:]), 1, 2)
-    return x.reshape(N, B, -1, *rest)[:, :, :S]

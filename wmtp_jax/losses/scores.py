@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from wmtp_jax.losses.cross_entropy import from_chunks, to_chunks
+from wmtp_jax.losses.chunks import chunk_logits, scan_chunks
 
 
 def token_scores(
@@ -23,12 +23,9 @@ def token_scores(
 
     def body(_, chunk):
         h_BxCxD, target_BxC = chunk
-        logits_BxCxV = jnp.matmul(h_BxCxD, kernel_DxV.astype(h_BxCxD.dtype), preferred_element_type=jnp.float32)
+        logits_BxCxV = chunk_logits(h_BxCxD, kernel_DxV)
         picked_BxCx1 = jnp.take_along_axis(logits_BxCxV, target_BxC[..., None], axis=-1)
         nll_BxC = jax.nn.logsumexp(logits_BxCxV, axis=-1) - picked_BxCx1[..., 0]
         return None, (nll_BxC, jnp.sum(logits_BxCxV > picked_BxCx1, axis=-1, dtype=jnp.int32))
 
-    _, (nll, rank) = jax.lax.scan(
-        body, None, (to_chunks(hidden_NxBxSxD, chunk_length), to_chunks(targets_NxBxS, chunk_length))
-    )
-    return from_chunks(nll, targets_NxBxS.shape), from_chunks(rank, targets_NxBxS.shape)
+    return scan_chunks(body, None, (hidden_NxBxSxD, targets_NxBxS), chunk_length)[1]

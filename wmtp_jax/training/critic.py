@@ -5,9 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from wmtp_jax.losses.cross_entropy import from_chunks, to_chunks
 from wmtp_jax.model import MTPTransformer, ValueHead
-from wmtp_jax.weighting import SURPRISE_FEATURES, running_surprise, token_surprise
+from wmtp_jax.weighting import SURPRISE_FEATURES, running_surprise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,33 +55,6 @@ class Critic:
         if self.surprise:
             inputs = jnp.concatenate([inputs, running_surprise(features_BxSx3, batch["target_mask"])], axis=-1)
         return self.head.apply({"params": value_params["head"]}, inputs)
-
-
-def next_token_surprise(
-    states_BxSxD: jax.Array, kernel_DxV: jax.Array, tokens_BxS: jax.Array, chunk_length: int = 128
-) -> jax.Array:
-    """The policy's surprise at every token just read, from head 1's states, chunk by chunk; no gradient.
-
-    Args:
-        states_BxSxD: normed states of the next-token head; position t predicts token t + 1.
-        kernel_DxV: unembedding.
-        tokens_BxS: the tokens read.
-        chunk_length: positions per chunk of logits.
-
-    Returns:
-        fp32 [B, S, 3], the features of `weighting.surprise_features`; zeros at position 0.
-    """
-    states_BxSxD, kernel_DxV = jax.lax.stop_gradient((states_BxSxD, kernel_DxV))
-    predicting, read = states_BxSxD[None, :, :-1], tokens_BxS[None, :, 1:]
-
-    def body(_, chunk):
-        h_BxCxD, token_BxC = chunk
-        logits = jnp.matmul(h_BxCxD, kernel_DxV.astype(h_BxCxD.dtype), preferred_element_type=jnp.float32)
-        return None, token_surprise(logits, token_BxC)
-
-    _, features = jax.lax.scan(body, None, (to_chunks(predicting, chunk_length), to_chunks(read, chunk_length)))
-    features_BxSx3 = from_chunks(features, (*read.shape, features.shape[-1]))[0]
-    return jnp.pad(features_BxSx3, ((0, 0), (1, 0), (0, 0)))
 
 
 def _scaled_gradient(x: jax.Array, factor: float) -> jax.Array:

@@ -9,10 +9,9 @@ import optax
 
 from wmtp_jax.losses import head_targets, linear_cross_entropy
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.training.critic import next_token_surprise
 from wmtp_jax.training.objective import Objective
 from wmtp_jax.training.state import TrainState
-from wmtp_jax.weighting import Statistics
+from wmtp_jax.weighting import Statistics, next_token_surprise
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]

@@ -13,6 +13,7 @@ from wmtp_jax.weighting.states import before_last_token, state_mask
 from wmtp_jax.weighting.statistics import Statistics, init_statistics, read_statistics, update_statistics
 from wmtp_jax.weighting.surprise import (
     SURPRISE_FEATURES,
+    next_token_surprise,
     running_surprise,
     surprise_features,
     token_surprise,
@@ -33,6 +34,7 @@ __all__ = [
     "init_statistics",
     "kl_divergence",
     "length_adaptive_lambda",
+    "next_token_surprise",
     "random_weights",
     "read_statistics",
     "reference_loss_diff",

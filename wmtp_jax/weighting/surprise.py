@@ -4,6 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from wmtp_jax.losses import chunk_logits, scan_chunks
+
 SURPRISE_FEATURES = ("log_probability", "gap", "entropy")
 
 
@@ -50,6 +52,31 @@ def surprise_features(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     """
     chex.assert_rank([logits, tokens], [3, 2])
     return jnp.pad(token_surprise(logits[:, :-1], tokens[:, 1:]), ((0, 0), (1, 0), (0, 0)))
+
+
+def next_token_surprise(
+    states_BxSxD: jax.Array, kernel_DxV: jax.Array, tokens_BxS: jax.Array, chunk_length: int = 128
+) -> jax.Array:
+    """The features of `surprise_features` from head 1's states, with the logits of one chunk at a time.
+
+    Args:
+        states_BxSxD: normed states of the next-token head; position t predicts token t + 1.
+        kernel_DxV: unembedding.
+        tokens_BxS: the tokens read.
+        chunk_length: positions per chunk of logits.
+
+    Returns:
+        fp32 [B, S, 3] in nats, zeros at position 0, without gradient.
+    """
+    states_BxSxD, kernel_DxV = jax.lax.stop_gradient((states_BxSxD, kernel_DxV))
+
+    def body(_, chunk):
+        h_BxCxD, token_BxC = chunk
+        return None, token_surprise(chunk_logits(h_BxCxD, kernel_DxV), token_BxC)
+
+    predicting_and_read = states_BxSxD[None, :, :-1], tokens_BxS[None, :, 1:]
+    _, features_1xBxSx3 = scan_chunks(body, None, predicting_and_read, chunk_length)
+    return jnp.pad(features_1xBxSx3[0], ((0, 0), (1, 0), (0, 0)))
 
 
 def untrained_score(features: jax.Array, target_mask: jax.Array) -> jax.Array:

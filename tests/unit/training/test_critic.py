@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, param_shapes
-from wmtp_jax.training.critic import Critic, next_token_surprise
-from wmtp_jax.weighting import running_surprise, surprise_features
+from wmtp_jax.training.critic import Critic
+from wmtp_jax.weighting import next_token_surprise, running_surprise, surprise_features
 
 CONFIG = ModelConfig(dim=8, n_layers=3, n_heads=2, vocab_size=13, n_future_tokens=2, ffn_dim=10)
 OTHER = ModelConfig(dim=12, n_layers=2, n_heads=2, vocab_size=13, ffn_dim=16)
