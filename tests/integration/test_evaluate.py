@@ -135,7 +135,7 @@ def refused(arguments, capsys):
         (["--benchmark", "sudoku"], "unknown benchmark"),
         (["--benchmark", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: does not exist"),
         (["--benchmark", "mbpp", "--allow_code_execution"], "give their file with --data"),
-        (["--benchmark", "mbpp", "--data", "absent.jsonl", "--allow_code_execution"], "no such benchmark file"),
+        (["--benchmark", "mbpp", "--data", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: no such file"),
         (["--benchmark", "humaneval"], "agree with --allow_code_execution"),
         (["--benchmark", "microcode", "--k", "5"], "pass@5 needs as many samples"),
         (["--benchmark", "microcode", "--n_samples", "5"], "set one, or --n_samples 1"),

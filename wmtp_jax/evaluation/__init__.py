@@ -3,7 +3,6 @@
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.passing import bootstrap_interval, pass_at_k
 from wmtp_jax.evaluation.problems import Problem, record_problems
-from wmtp_jax.evaluation.trial import Trial, try_problems
 from wmtp_jax.sandbox import ExecutionError, Program, Verdict, check_programs, run_program
 
 __all__ = [
@@ -11,12 +10,10 @@ __all__ = [
     "ExecutionError",
     "Problem",
     "Program",
-    "Trial",
     "Verdict",
     "bootstrap_interval",
     "check_programs",
     "pass_at_k",
     "record_problems",
     "run_program",
-    "try_problems",
 ]

@@ -1,10 +1,11 @@
-"""What a benchmark asks and how an answer becomes a program: the one shape all benchmarks share."""
+"""What a benchmark asks, and how an answer becomes a program: the one form that all benchmarks share."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wmtp_jax.data import Record, render, task_of
+from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.sandbox import Program
 
@@ -12,8 +13,21 @@ from wmtp_jax.sandbox import Program
 BODY_ENDS = r"(?m)^(?=\S)"
 NEVER = r"(?!)"
 
-# CodeContests keeps its tests in these three columns.
+# The columns of CodeContests that hold tests.
 CASE_FIELDS = ("public_tests", "private_tests", "generated_tests")
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """How problems are put to the model.
+
+    Attributes:
+        template: "raw" or "alpaca", where the benchmark leaves the choice; None for its default.
+        shots: worked examples before each problem, where the benchmark has some.
+    """
+
+    template: str | None = None
+    shots: int = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,7 @@ class Problem:
         task_id: its name, unique in the benchmark.
         prompt: what the model continues.
         stop: regular expression; the answer is cut where it first matches.
-        head: what stands before the answer in the program (the prompt itself, or nothing).
+        head: what precedes the answer in the program (the prompt itself, or nothing).
         tests: Python source that follows the program and raises where it is wrong.
         cases: pairs of standard input and expected standard output; instead of tests.
         solution: a correct answer, on which the heads' losses are measured; "" where none is known.
@@ -44,13 +58,13 @@ class Problem:
         return completion[: match.start()] if match else completion
 
     def program(self, completion: str) -> Program:
-        """The program that a completion stands for, with what judges it; none at all for an empty answer."""
+        """The program that a completion makes, with its tests; without source for an empty answer."""
         answer = self.answer(completion)
         return Program(self.head + answer if answer.strip() else "", self.tests, cases=self.cases)
 
 
 def record_problems(records: Iterable[Record], *, template: str = "raw", where: str = "records") -> list[Problem]:
-    """The problems behind solution records that carry their tests in the metadata.
+    """The problems of solution records that have their tests in the metadata.
 
     `metadata.tests` is a list of assert lines; the program is then the prompt and the answer. Or `public_tests`,
     `private_tests` and `generated_tests` are {"input": [..], "output": [..]}; the program is then the answer alone.
@@ -79,8 +93,8 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
         tests, cases = record.metadata.get("tests"), test_cases(record.metadata, f"{where}:{number}")
         if not cases and not (isinstance(tests, list) and tests and all(isinstance(line, str) for line in tests)):
             raise EvaluationError(
-                f"{where}:{number}: task {name!r} has no tests: expected metadata.tests, a list of assert lines, or "
-                f"{CASE_FIELDS[0]} with input and output; without them no program can be judged."
+                f"{where}:{number}: task {shown(name)} has no tests: expected metadata.tests, a list of assert lines, "
+                f"or {CASE_FIELDS[0]} with input and output; without them no program can be judged."
             )
         problems.append(
             Problem(
@@ -99,7 +113,7 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
 
 
 def test_cases(fields: dict, where: str) -> tuple[tuple[str, str], ...]:
-    """The pairs of input and output in CodeContests' three columns, as far as they are there.
+    """The pairs of input and output in those of CodeContests' three columns that are there.
 
     Raises:
         EvaluationError: a column that is not {"input": [strings], "output": [as many strings]}.

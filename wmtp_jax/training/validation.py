@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from wmtp_jax.data import evaluation_batches
-from wmtp_jax.evaluation import try_problems
 from wmtp_jax.evaluation.divergence import evaluate_divergence
 from wmtp_jax.evaluation.heads import evaluate_heads
 from wmtp_jax.evaluation.summary import execution_note
-from wmtp_jax.evaluation.trial import MEMORY_BYTES
+from wmtp_jax.evaluation.trial import MEMORY_BYTES, try_problems
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.report import Measure
 from wmtp_jax.sandbox import ExecutionError

@@ -1,0 +1,90 @@
+"""The benchmarks: where their tasks come from, how they are put to the model, where its answer ends, what judges it.
+
+One file per benchmark with
+
+    FIELDS            the fields that every row of its file has
+    parse(row, where) one row -> BenchmarkTask (task.py): the benchmark's only parser. `wmtp_jax.storage` makes its
+                      records of the same tasks: instruction, input, solution, and tests or cases
+    load(path, options) -> [Problem]: prompts and stop rules; path is None without --data
+
+and its line in BENCHMARKS: this is all that a new benchmark takes. Nothing here imports jax.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wmtp_jax.data import read_records
+from wmtp_jax.errors import shown
+from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, mbpp
+from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks
+from wmtp_jax.evaluation.errors import EvaluationError
+from wmtp_jax.evaluation.problems import Problem, PromptOptions, record_problems
+
+__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkTask", "benchmark_of", "load_problems", "read_tasks"]
+
+_MICROCODE = "storage/datasets_v2/microcode/test.jsonl.gz"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What the evaluator needs to know of a benchmark.
+
+    Attributes:
+        load: its problems; from the file given, or from its own where None is given.
+        needs_consent: whether the user has to agree that programs for it are run. What a model writes for the embedded
+            tasks is judged in the sandbox like any other program, without being asked.
+    """
+
+    load: Callable[[Path | None, PromptOptions], list[Problem]]
+    needs_consent: bool = True
+
+
+def _load_records(path: Path, options: PromptOptions) -> list[Problem]:
+    return record_problems(read_records(path), template=options.template or "raw", where=str(path))
+
+
+def _load_microcode(path: Path | None, options: PromptOptions) -> list[Problem]:
+    """The embedded tasks, from the working directory or from where the package lies."""
+    shipped = (Path(_MICROCODE), Path(__file__).parents[3] / _MICROCODE)
+    return _load_records(path or next((file for file in shipped if file.is_file()), shipped[0]), options)
+
+
+BENCHMARKS = {
+    "microcode": Benchmark(_load_microcode, needs_consent=False),
+    "humaneval": Benchmark(humaneval.load),
+    "mbpp": Benchmark(mbpp.load),
+    "codecontests": Benchmark(codecontests.load),
+}
+
+
+def benchmark_of(name: str) -> Benchmark:
+    """The benchmark of a name, or of a .jsonl or .jsonl.gz file of records with tests.
+
+    Raises:
+        EvaluationError: neither.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS[name]
+    if not name.endswith((".jsonl", ".jsonl.gz")):
+        raise EvaluationError(
+            f"unknown benchmark {shown(name)}; expected one of {', '.join(BENCHMARKS)}, or a .jsonl file."
+        )
+    return Benchmark(lambda path, options: _load_records(path or Path(name), options))
+
+
+def load_problems(
+    benchmark: str, data: str | Path | None = None, *, template: str | None = None, shots: int = 3
+) -> list[Problem]:
+    """The problems of a benchmark.
+
+    Args:
+        benchmark: one of BENCHMARKS; or a .jsonl or .jsonl.gz file of records with tests.
+        data: the benchmark's file, for those that come without one or to replace the usual one.
+        template: prompt template of microcode, codecontests and files; by default alpaca for codecontests, else raw.
+        shots: worked examples before each problem of mbpp, 3 or 0.
+
+    Raises:
+        UserError: unknown benchmark, or a file that is missing, malformed or has a task twice.
+    """
+    return benchmark_of(benchmark).load(Path(data) if data else None, PromptOptions(template, shots))
