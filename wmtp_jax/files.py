@@ -102,16 +102,17 @@ class FileLock:
         path: of the lock file; made when absent, and never removed.
         what: is locked, for the message: "run directory runs/a".
         advice: what to do when it is in use.
+        wait: waits until it is free.
 
     Raises:
         FileError: another process holds it; the message names that process.
     """
 
-    def __init__(self, path: Path, what: str, advice: str):
+    def __init__(self, path: Path, what: str, advice: str, *, wait: bool = False):
         with os_errors_named(path):
             self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it frees the lock)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"

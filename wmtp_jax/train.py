@@ -184,7 +184,7 @@ def replace_outcomes(config: ml_collections.ConfigDict, assets: Assets, workdir:
     def scores_of(examples: Examples, path: str) -> np.ndarray:
         data = resolve(path)
         scores = reward_scores(
-            solutions_of(examples, data, assets.tokenizer, config.data.template),
+            solutions_of(examples),
             resolve(config.data.reward_model),
             name=f"{_name_of(data)}-{Path(config.data.reward_model).name}",
             cache_directory=workdir / "reward_cache",

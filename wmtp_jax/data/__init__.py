@@ -1,6 +1,7 @@
 """Records to tokens to fixed-shape batches. Numpy only: batches reach jax as arrays."""
 
 from wmtp_jax.data.batches import Batch, TrainingBatches, evaluation_batches, make_batches
+from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.encoding import Example, encode_prompt, encode_record
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Counts, Examples, from_examples, load_examples
@@ -13,6 +14,7 @@ from wmtp_jax.data.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
     "TEMPLATES",
+    "UNKNOWN",
     "Batch",
     "Counts",
     "DataError",

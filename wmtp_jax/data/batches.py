@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from wmtp_jax.data.collate import collate
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.large import return_freed_memory
-from wmtp_jax.data.layout import lay_out
 from wmtp_jax.data.packing import OnePerRow, Rows, first_fit
 from wmtp_jax.data.plan import ShuffledPlan, packing_order
 from wmtp_jax.data.sampling import Sampling, sampling_streams
@@ -65,10 +65,10 @@ class TrainingBatches(Iterator[Batch]):
             step: Number of the batch, from 0.
 
         Returns:
-            The arrays of `layout.lay_out`, B = batch_size / process_count.
+            The arrays of `collate.collate`, B = batch_size / process_count.
         """
         row_numbers, row_length = self._plan.batch(step)
-        return lay_out(self._examples, [self._rows[row] for row in row_numbers[self._slice]], row_length)
+        return collate(self._examples, [self._rows[row] for row in row_numbers[self._slice]], row_length)
 
     def __next__(self) -> Batch:
         """The next batch, made ahead by a thread."""
@@ -235,7 +235,7 @@ def evaluation_batches(
             row_length = next(bucket for bucket in buckets if bucket >= longest)
             first = start + process_index * share
             numbers = [np.arange(i, min(i + 1, len(examples))) for i in range(first, first + share)]
-            yield lay_out(examples, numbers, row_length)
+            yield collate(examples, numbers, row_length)
 
     return generate()
 

@@ -1,4 +1,4 @@
-"""Records to token ids: BOS, prompt, response, EOS, and which of them are targets."""
+"""Records to token ids: BOS, prompt, response, EOS; which of them are targets, and what they weigh."""
 
 import dataclasses
 
@@ -19,6 +19,7 @@ class Example:
         is_correct: The record's label.
         task_id: The record's task id.
         difficulty: The record's metadata.difficulty as text; empty when there is none.
+        weights: float32 [n], the record's weight of each target token, 0 on the prompt; None when it gives none.
     """
 
     tokens: np.ndarray
@@ -26,6 +27,7 @@ class Example:
     is_correct: bool | None
     task_id: str
     difficulty: str = ""
+    weights: np.ndarray | None = None
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> list[int]:
@@ -60,11 +62,40 @@ def encode_record(record: Record, tokenizer: Tokenizer, template: str, max_lengt
     length = len(prompt_ids) + len(response_ids)
     if length > max_length:
         return None
-    difficulty = record.metadata.get("difficulty")
+    weights = None
+    if record.weights is not None:
+        weights = np.zeros(length, np.float32)
+        weights[len(prompt_ids) :] = response_weights(record, response_ids[:-1], tokenizer)
     return Example(
         tokens=np.array(prompt_ids + response_ids, np.int32),
         target_mask=np.arange(length) >= len(prompt_ids),
         is_correct=record.is_correct,
         task_id=record.task_id,
-        difficulty="" if difficulty is None else str(difficulty),
+        difficulty=record.difficulty,
+        weights=weights,
     )
+
+
+def response_weights(record: Record, ids: np.ndarray | list[int], tokenizer: Tokenizer) -> np.ndarray:
+    """The weight of each token of a response: the mean over the characters that it covers.
+
+    Args:
+        record: Its `weights` are spans of characters of its output; characters outside weigh 1.
+        ids: [number of tokens], of the output, without EOS.
+        tokenizer: That made them.
+
+    Returns:
+        float32 [number of tokens + 1]; a byte of a character has the weight of the character, EOS has 1.
+
+    Raises:
+        DataError: The tokens do not spell the output, see `Tokenizer.spans`.
+    """
+    weights = np.ones(len(ids) + 1, np.float32)
+    if record.weights:
+        of_character = np.ones(len(record.output))
+        for begin, end, weight in record.weights:
+            of_character[begin:end] = weight
+        sums = np.concatenate([[0.0], np.cumsum(of_character)])
+        begin, end = tokenizer.spans(ids, record.output).T
+        weights[:-1] = (sums[end] - sums[begin]) / (end - begin)
+    return weights

@@ -1,26 +1,24 @@
-"""A data set by column: the tokens in memory, or encoded where they are used; the labels in memory."""
+"""The examples of a data set: records of a token store that pass the filters, and what training adds to them."""
 
-import collections
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from wmtp_jax.data.encoding import Example, encode_record
+from wmtp_jax.data.build_store import UNKNOWN
+from wmtp_jax.data.encoding import Example
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.index import open_index
-from wmtp_jax.data.large import count, order_of_appearance
-from wmtp_jax.data.lengths import token_lengths
-from wmtp_jax.data.records import Record, read_records, task_of
-from wmtp_jax.data.stored import StoredTaskIds, StoredTokens, keep
+from wmtp_jax.data.records import Record, task_of
+from wmtp_jax.data.templates import check_template
+from wmtp_jax.data.token_store import TokenStore, offsets_of, open_store
 from wmtp_jax.data.tokenizer import Tokenizer
+from wmtp_jax.errors import shown
 
 POLICY_SAMPLES = ("correct", "all")
 OVER_LENGTH = ("drop", "error")
-UNKNOWN = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,30 +52,25 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A tokenized data set, by column.
+    """A tokenized data set.
 
     Attributes:
-        tokens: int32 [sum of lengths], the examples one after the other; an array, or `StoredTokens`, which reads and
-            encodes an example when it is sliced out.
-        offsets: int64 [n + 1]; example i is tokens[offsets[i]:offsets[i + 1]].
-        prompt_lengths: int32 [n], BOS included: the number of leading tokens that are no targets.
+        store: The tokens of all records.
+        rows: int32 [n], the examples' records in it, ascending.
         is_correct: int8 [n]: 1, 0, or -1 for unknown.
-        task_ids: n task ids.
         problems: int32 [n], the number of each example's problem (`task_of` its id).
         difficulty: int32 [n], each example's position in `difficulty_names`.
         difficulty_names: The difficulties that occur, sorted; "" stands for records that name none.
         counts: What was left out on the way.
         token_scores: Name -> float32 [sum of lengths]: further columns per token, which come out of batches as
             [B, S] arrays of that name. Computed from the data, hence no part of the digest.
-        rewards: float32 [n], what stands in for `is_correct` as the reward, in [0, 1]; None when nothing does. Comes
-            out of batches as `reward` [B]; no part of the digest either.
+        rewards: float32 [n], what takes the place of `is_correct` as the reward, in [0, 1]; None when nothing does.
+            Comes out of batches as `reward` [B]; no part of the digest either.
     """
 
-    tokens: np.ndarray | StoredTokens
-    offsets: np.ndarray
-    prompt_lengths: np.ndarray
+    store: TokenStore
+    rows: np.ndarray
     is_correct: np.ndarray
-    task_ids: Sequence[str]
     problems: np.ndarray
     difficulty: np.ndarray
     difficulty_names: tuple[str, ...]
@@ -88,62 +81,137 @@ class Examples:
     def __post_init__(self):
         """Refuses scores that belong to other tokens."""
         for name, scores in self.token_scores.items():
-            if scores.shape != self.tokens.shape or scores.dtype != np.float32:
+            expected = (int(self.offsets[-1]),)
+            if scores.shape != expected or scores.dtype != np.float32:
                 raise DataError(
                     f"token scores '{name}' are {scores.dtype} of shape {scores.shape}; expected float32 of shape "
-                    f"{self.tokens.shape}, one per token, so compute them again for these examples."
+                    f"{expected}, one per token, so compute them again for these examples."
                 )
 
     def __len__(self) -> int:
         """The number of examples."""
-        return len(self.task_ids)
+        return len(self.rows)
 
-    @property
+    @functools.cached_property
+    def prompt_lengths(self) -> np.ndarray:
+        """int32 [n], BOS included: the number of leading tokens that are no targets."""
+        columns = self.store.columns
+        return columns["prompt_length"][columns["prompt"][self.rows]]
+
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         """int32 [n], tokens per example."""
-        return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="unsafe")
+        return self.prompt_lengths + self.store.columns["response_length"][self.rows]
+
+    @functools.cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 [n + 1]; the token scores of example i are those from offsets[i] to offsets[i + 1]."""
+        return offsets_of(self.lengths)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether any record gives weights."""
+        return self.store.has_weights
+
+    def tokens(self, example: int) -> np.ndarray:
+        """int32 [length], BOS + prompt + response + EOS of one example."""
+        row = self.rows[example]
+        return np.concatenate([self.store.prompt(row), self.store.response(row)[0]]).astype(np.int32)
+
+    def weights(self, example: int) -> np.ndarray:
+        """float32 [length], the record's weight of each target token; 0 on the prompt."""
+        weights = self.store.response(self.rows[example])[1]
+        return np.concatenate([np.zeros(self.prompt_lengths[example], np.float32), weights])
+
+    def records(self) -> Iterator[Record]:
+        """The examples' records in their order, read from the file again."""
+        return self.store.records(self.rows)
+
+    def record(self, example: int) -> Record:
+        """One example's record; of a compressed file, all before it are read too."""
+        return next(self.store.records(self.rows[example : example + 1]))
+
+    @functools.cached_property
+    def task_ids(self) -> Sequence[str]:
+        """The examples' task ids; those of a file are read from it when asked for."""
+        if self.store.task_ids is None:
+            return _TaskIds(self)
+        return tuple(self.store.task_ids[row] for row in self.rows)
 
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the records' part of a batch: all but what was computed from it."""
-        state = hashlib.sha256()
-        for column in (self.tokens, self.offsets, self.prompt_lengths, self.is_correct, self.difficulty):
-            state.update(f"{column.dtype.str}{column.shape}".encode())
-            state.update(column.digest if isinstance(column, StoredTokens) else np.ascontiguousarray(column))
-        # The digest of stored tokens is that of their records, ids included.
-        task_ids = () if isinstance(self.task_ids, StoredTaskIds) else self.task_ids
-        for names in (task_ids, self.difficulty_names):
-            state.update("\0".join((str(len(names)), *names)).encode())
+        state = hashlib.sha256(self.store.digest.encode())
+        for column in (self.rows, self.is_correct, self.difficulty):
+            state.update(np.ascontiguousarray(column))
+        state.update("\0".join(self.difficulty_names).encode())
         return state.hexdigest()
 
 
+class _TaskIds(Sequence[str]):
+    def __init__(self, examples: Examples):
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, example: int) -> str:
+        return self._examples.record(range(len(self))[example]).task_id
+
+    def __iter__(self) -> Iterator[str]:
+        return (record.task_id for record in self._examples.records())
+
+
 def from_examples(examples: list[Example], counts: Counts | None = None) -> Examples:
-    """Lays single examples out by column.
+    """A data set of single examples, in memory.
 
     Args:
         examples: The examples; a target mask must be False on the prompt and True on all that follows.
         counts: What was left out before; None when nothing was.
 
     Returns:
-        The columns.
+        The data set; its store has one prompt per example.
     """
     n = len(examples)
-    difficulty_names = tuple(sorted({example.difficulty for example in examples}))
-    code = {name: i for i, name in enumerate(difficulty_names)}
-    lengths = np.array([len(example.tokens) for example in examples], np.int64)
-    numbers: dict[str, int] = {}
-    problems = [numbers.setdefault(task_of(example.task_id), len(numbers)) for example in examples]
+    names = tuple(sorted({example.difficulty for example in examples}))
+    problems: dict[str, int] = {}
+    prompts = [example.tokens[~example.target_mask] for example in examples]
+    responses = [example.tokens[example.target_mask] for example in examples]
+    labels = [UNKNOWN if example.is_correct is None else int(example.is_correct) for example in examples]
+    of_problem = [problems.setdefault(task_of(example.task_id), len(problems)) for example in examples]
+    columns = {
+        "prompt": np.arange(n, dtype=np.int32),
+        "prompt_length": np.array([len(ids) for ids in prompts], np.int32),
+        "response_length": np.array([len(ids) for ids in responses], np.int32),
+        "prompt_ids": _joined(prompts, np.uint32),
+        "response_ids": _joined(responses, np.uint32),
+        "is_correct": np.array(labels, np.int8),
+        "problem": np.array(of_problem, np.int32),
+        "difficulty": np.array([names.index(example.difficulty) for example in examples], np.int32),
+    }
+    if any(example.weights is not None for example in examples):
+        weights = [
+            np.ones(len(response)) if example.weights is None else example.weights[example.target_mask]
+            for example, response in zip(examples, responses, strict=True)
+        ]
+        columns["response_weights"] = _joined(weights, np.float32)
+    task_ids = tuple(example.task_id for example in examples)
+    state = hashlib.sha256("\0".join((*names, "", *task_ids)).encode())
+    for name, column in columns.items():
+        state.update(f"{name} {len(column)}".encode() + column.tobytes())
     return Examples(
-        tokens=np.concatenate([example.tokens for example in examples] or [np.zeros(0, np.int32)]).astype(np.int32),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        prompt_lengths=np.array([np.sum(~example.target_mask) for example in examples], np.int32),
-        is_correct=np.array([_label(example.is_correct) for example in examples], np.int8),
-        task_ids=tuple(example.task_id for example in examples),
-        problems=np.array(problems, np.int32),
-        difficulty=np.array([code[example.difficulty] for example in examples], np.int32),
-        difficulty_names=difficulty_names,
+        store=TokenStore(columns, names, state.hexdigest(), task_ids=task_ids),
+        rows=np.arange(n, dtype=np.int32),
+        is_correct=columns["is_correct"],
+        problems=columns["problem"],
+        difficulty=columns["difficulty"],
+        difficulty_names=names,
         counts=counts or Counts(read=n, kept=n, over_length=0, incorrect=0, not_clean=0),
     )
+
+
+def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    return np.concatenate([*parts, np.zeros(0)]).astype(dtype)
 
 
 def load_examples(
@@ -159,9 +227,7 @@ def load_examples(
 ) -> Examples:
     """Reads, checks and tokenizes a file of records.
 
-    A .jsonl.gz file is held in memory. A .jsonl file stays where it is: its index and token counts are taken from
-    beside it or made once (see `index` and `lengths`), and its records are read and encoded as batches need them. Both
-    give the same batches.
+    The tokens are made at the first use of the file and read from disk afterwards, see `token_store`.
 
     Args:
         path: A .jsonl or .jsonl.gz file of records.
@@ -181,130 +247,78 @@ def load_examples(
     Raises:
         DataError: A record or an option is wrong, or no record is left.
     """
-    _check_choice("over_length", over_length, OVER_LENGTH)
     _check_choice("policy_samples", policy_samples, POLICY_SAMPLES)
+    _check_choice("over_length", over_length, OVER_LENGTH)
+    check_template(template)
     if max_per_problem < 0:
-        raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (no cap) or more.")
-    if Path(path).name.endswith(".jsonl"):
-        return _stored_examples(
-            path,
-            tokenizer,
-            template=template,
-            max_length=max_length,
-            over_length=over_length,
-            policy_samples=policy_samples,
-            clean_only=clean_only,
-            max_per_problem=max_per_problem,
-        )
-    examples = []
-    kept_of: collections.Counter[tuple[str, bool | None]] = collections.Counter()
-    read = too_long = incorrect = not_clean = over_cap = 0
-    for record in read_records(path):
-        read += 1
-        problem = task_of(record.task_id), record.is_correct
-        if clean_only and not _is_clean(record, f"{path}:{read}"):
-            not_clean += 1
-        elif policy_samples == "correct" and record.is_correct is False:
-            incorrect += 1
-        elif max_per_problem and kept_of[problem] == max_per_problem:
-            over_cap += 1
-        elif (example := encode_record(record, tokenizer, template, max_length)) is not None:
-            examples.append(example)
-            kept_of[problem] += 1
-        elif over_length == "error":
-            raise _too_long(f"{path}:{read}", record.task_id, max_length)
-        else:
-            too_long += 1
-    counts = Counts(
-        read=read,
-        kept=len(examples),
-        over_length=too_long,
-        incorrect=incorrect,
-        not_clean=not_clean,
-        over_cap=over_cap,
-    )
-    if not examples:
-        raise _nothing_left(path, counts, max_length)
-    return from_examples(examples, counts)
-
-
-def _stored_examples(
-    path: str | Path,
-    tokenizer: Tokenizer,
-    *,
-    template: str,
-    max_length: int,
-    over_length: str,
-    policy_samples: str,
-    clean_only: bool,
-    max_per_problem: int,
-) -> Examples:
-    index = open_index(path)
-    prompts, lengths = token_lengths(index, tokenizer, template)
-    lengths += prompts
-    not_clean = np.zeros(len(index), bool)
+        raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (all) or more.")
+    store = open_store(path, tokenizer, template)
+    columns = store.columns
+    lengths = columns["prompt_length"][columns["prompt"]] + columns["response_length"]
+    labels, problems = columns["is_correct"], columns["problem"]
+    not_clean = np.zeros(len(store), bool)
     if clean_only:
-        if len(unsaid := np.flatnonzero(index.clean == UNKNOWN)):
-            raise _not_said(f"{path}:{unsaid[0] + 1}")
-        not_clean = index.clean != 1
-    incorrect = ~not_clean & ((index.is_correct == 0) if policy_samples == "correct" else False)
-    fitting, labels = lengths <= max_length, index.is_correct
-    rows, over_cap = keep(~not_clean & ~incorrect, fitting, index.problem, labels, max_per_problem)
+        if len(unknown := np.flatnonzero(columns["clean"] == UNKNOWN)):
+            raise DataError(
+                f"{path}:{unknown[0] + 1}: metadata.clean is not true or false, but clean_only was asked for; add it "
+                "or drop the option."
+            )
+        not_clean = columns["clean"] != 1
+    incorrect = ~not_clean & (labels == 0) if policy_samples == "correct" else np.zeros(len(store), bool)
+    fitting = lengths <= max_length
+    rows, over_cap = select_rows(~not_clean & ~incorrect, fitting, problems, labels, max_per_problem)
     too_long = ~(not_clean | incorrect | over_cap | fitting)
     if over_length == "error" and too_long.any():
         row = int(np.argmax(too_long))
-        raise _too_long(f"{path}:{row + 1}", index.record(row).task_id, max_length)
-    counts = Counts(len(index), len(rows), *(int(np.sum(out)) for out in (too_long, incorrect, not_clean, over_cap)))
+        raise DataError(
+            f"{path}:{row + 1}: the record {shown(next(store.records([row])).task_id)} has more than max_length "
+            f"{max_length} tokens; raise max_length or set over_length to 'drop'."
+        )
+    counts = Counts(len(store), len(rows), *(int(np.sum(out)) for out in (too_long, incorrect, not_clean, over_cap)))
     if not len(rows):
-        raise _nothing_left(path, counts, max_length)
-    codes = index.difficulty[rows]
-    used = np.flatnonzero(count(codes, len(index.difficulty_names)))
-    order = sorted(used.tolist(), key=lambda code: index.difficulty_names[code])
-    rank = np.zeros(len(index.difficulty_names), np.int32)
-    rank[order] = np.arange(len(order))
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths[rows], out=offsets[1:])
-    examples = Examples(
-        tokens=StoredTokens(index, rows, offsets, tokenizer, template),
-        offsets=offsets,
-        prompt_lengths=prompts[rows],
+        raise DataError(
+            f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file."
+        )
+    codes, names = columns["difficulty"][rows], store.difficulty_names
+    order = sorted(np.flatnonzero(np.bincount(codes)).tolist(), key=names.__getitem__)
+    position = np.zeros(len(names), np.int32)
+    position[order] = np.arange(len(order))
+    return Examples(
+        store=store,
+        rows=rows,
         is_correct=labels[rows],
-        task_ids=StoredTaskIds(index, rows),
-        problems=order_of_appearance(index.problem[rows]),
-        difficulty=rank[codes],
-        difficulty_names=tuple(index.difficulty_names[code] for code in order),
+        problems=problems[rows],
+        difficulty=position[codes],
+        difficulty_names=tuple(names[code] for code in order),
         counts=counts,
     )
-    index.release()
-    return examples
 
 
-def _too_long(where: str, task_id: str, max_length: int) -> DataError:
-    return DataError(
-        f"{where}: the record '{task_id}' has more than max_length {max_length} tokens; "
-        "raise max_length or set over_length to 'drop'."
-    )
+def select_rows(
+    wanted: np.ndarray, fitting: np.ndarray, problems: np.ndarray, labels: np.ndarray, cap: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses the first solutions of each problem and label.
 
+    Args:
+        wanted: bool [n], the records that other filters leave.
+        fitting: bool [n], those that are not too long.
+        problems: int32 [n].
+        labels: int8 [n]: 1, 0, or -1.
+        cap: Largest number per problem and label; 0 keeps all.
 
-def _nothing_left(path: str | Path, counts: Counts, max_length: int) -> DataError:
-    return DataError(f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file.")
-
-
-def _not_said(where: str) -> DataError:
-    return DataError(
-        f"{where}: metadata.clean is not true or false, but clean_only was asked for; add it or drop the option."
-    )
-
-
-def _label(is_correct: bool | None) -> int:
-    return UNKNOWN if is_correct is None else int(is_correct)
-
-
-def _is_clean(record: Record, where: str) -> bool:
-    clean = record.metadata.get("clean")
-    if not isinstance(clean, bool):
-        raise _not_said(where)
-    return clean
+    Returns:
+        int32 [kept] numbers of the records that are wanted, fitting and among the first `cap`; bool [n], the wanted
+        ones that come when their problem has enough.
+    """
+    over_cap = np.zeros(len(wanted), bool)
+    if cap:
+        rows = np.flatnonzero(wanted)
+        key = problems[rows].astype(np.int64) * 3 + labels[rows] + 1
+        rows = rows[np.argsort(key, kind="stable")]
+        key = np.sort(key, kind="stable")
+        taken = np.cumsum(fitting[rows]) - fitting[rows]
+        over_cap[rows] = taken - taken[np.searchsorted(key, key)] >= cap
+    return np.flatnonzero(wanted & fitting & ~over_cap).astype(np.int32), over_cap
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

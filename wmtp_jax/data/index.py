@@ -22,7 +22,8 @@ import numpy as np
 
 from wmtp_jax.data.columns import MappedColumns, map_columns, write_columns
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.records import FIELD_NAMES, Record, check_file, parse_record, task_of
+from wmtp_jax.data.records import Record, parse_record, task_of
+from wmtp_jax.jsonl import check_is_file as check_file
 
 # The digest at opening: this many blocks of this many bytes, evenly spread, the first and the last among them.
 _SAMPLED_BLOCKS, _SAMPLED_BYTES = 64, 4096
@@ -40,6 +41,7 @@ _DTYPES = {
 }
 _LABELS = {True: 1, False: 0, None: -1}
 
+FIELD_NAMES = ("instruction", "input", "output", "task_id", "is_correct", "metadata")
 _SCAN = json.JSONDecoder().scan_once
 _ALL_FIELDS = operator.itemgetter(*FIELD_NAMES)
 _TYPES = [{str}, {str}, {str}, {str}, {bool, type(None)}, {dict}]

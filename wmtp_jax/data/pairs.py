@@ -106,7 +106,7 @@ def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> np.ndarray
     pairs = []
     for solutions in _some_problems(examples, rows):
         correct, incorrect = (solutions[examples.is_correct[solutions] == label] for label in (1, 0))
-        lengths = [examples.offsets[side + 1] - examples.offsets[side] for side in (correct, incorrect)]
+        lengths = [examples.lengths[side] for side in (correct, incorrect)]
         matches = nearest(*lengths, examples.problems[correct], examples.problems[incorrect])
         pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1).astype(rows.dtype))
     pairs = np.concatenate([np.zeros((0, 2), rows.dtype), *pairs])

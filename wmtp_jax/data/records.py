@@ -1,15 +1,15 @@
 """JSONL files of instruction/solution records, checked one by one."""
 
 import dataclasses
-import gzip
-import json
+import math
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from wmtp_jax.data.errors import DataError
+from wmtp_jax.errors import shown
+from wmtp_jax.jsonl import json_name, parse_object, read_objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Record:
         task_id: Name of the task, or of this solution of it.
         is_correct: Whether the solution passes its tests; None when nobody has said.
         metadata: Anything else (source, difficulty, has_tests, tests, clean, ...).
+        weights: (begin, end, weight) of spans of `output`, in Unicode code points, in order and without overlap;
+            characters outside weigh 1. None when the record gives no weights.
     """
 
     instruction: str
@@ -31,6 +33,13 @@ class Record:
     task_id: str
     is_correct: bool | None
     metadata: dict[str, Any]
+    weights: tuple[tuple[int, int, float], ...] | None = None
+
+    @property
+    def difficulty(self) -> str:
+        """metadata.difficulty as text; empty when there is none."""
+        difficulty = self.metadata.get("difficulty")
+        return "" if difficulty is None else str(difficulty)
 
 
 _SOLUTION = re.compile(r"_(?:in)?correct_\d+$")
@@ -44,8 +53,10 @@ _FIELDS = {
     "is_correct": ((bool, type(None)), "true, false or null"),
     "metadata": ((dict,), "an object"),
 }
-FIELD_NAMES = tuple(_FIELDS)
-_EXPECTED = "expected exactly the fields " + ", ".join(_FIELDS)
+_OPTIONAL = {"weights"}
+_EXPECTED = "expected exactly the fields " + ", ".join(_FIELDS) + " and, if wanted, weights"
+_LARGEST = 3e38  # of float32, which batches hold
+_SPAN = "[begin, end, weight], a span of characters of the output and a finite number, 0 or more"
 
 
 def task_of(task_id: str) -> str:
@@ -64,32 +75,17 @@ def read_records(path: str | Path) -> Iterator[Record]:
     """Reads a `.jsonl` or `.jsonl.gz` file record by record; line i of the file is the i-th record.
 
     Args:
-        path: The file: UTF-8, one JSON object per line, every field of `Record` present and no other.
+        path: The file: UTF-8, one JSON object per line, every field of `Record` present (but for weights, which is
+            optional) and no other.
 
     Yields:
         The records in the order of the file.
 
     Raises:
-        DataError: At the first line that is not such a record, or when the file is missing, empty or cut short.
+        UserError: At the first line that is not such a record, or when the file is missing, empty or cut short.
     """
-    path = Path(path)
-    line_number = 0
-    with _open(path) as file:
-        lines = iter(file)
-        while True:
-            try:
-                line = next(lines)
-            except StopIteration:
-                break
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise DataError(
-                    f"{path}:{line_number + 1}: the gzip stream is damaged or cut short ({error}); "
-                    "copy or build the file again."
-                ) from error
-            line_number += 1
-            yield parse_record(line, f"{path}:{line_number}")
-    if line_number == 0:
-        raise DataError(f"{path}: the file is empty; expected one JSON object per line.")
+    for where, fields in read_objects(path):
+        yield _record(fields, where)
 
 
 def parse_record(line: bytes, where: str) -> Record:
@@ -103,98 +99,61 @@ def parse_record(line: bytes, where: str) -> Record:
         The record.
 
     Raises:
-        DataError: The line is not UTF-8, not one JSON object, or not of the record's fields and types.
+        UserError: The line is not UTF-8, not one JSON object, or not of the record's fields and types.
     """
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where}: byte {error.start + 1} of the line is not valid UTF-8; save the file as UTF-8."
-        ) from error
-    if not text.strip():
-        raise DataError(f"{where}: the line is empty; expected one JSON object per line, so remove it.")
-    try:
-        fields = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: not valid JSON ({error.msg} at column {error.colno}); expected one whole JSON object per line."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not usable JSON ({error}); expected one plain JSON object per line.") from error
-    if not isinstance(fields, dict):
-        raise DataError(
-            f"{where}: the line holds {_json_name(fields)}; expected a JSON object with the record's fields."
-        )
-    _check_fields(fields, where)
-    return Record(**fields)
+    return _record(parse_object(line, where), where)
 
 
-def check_file(path: Path) -> None:
-    """Refuses a path where no file is."""
-    if not path.is_file():
-        kind = "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"{path}: {kind}; expected a .jsonl or .jsonl.gz file of records, check the path.")
-
-
-def _open(path: Path) -> BinaryIO:
-    check_file(path)
-    if path.name.endswith(".jsonl.gz"):
-        return gzip.open(path, "rb")
-    if path.name.endswith(".jsonl"):
-        return path.open("rb")
-    raise DataError(f"{path}: unknown kind of file; expected a name that ends in .jsonl or .jsonl.gz.")
-
-
-def _check_fields(fields: dict[str, Any], where: str) -> None:
+def _record(fields: dict[str, Any], where: str) -> Record:
     for name, (types, expected) in _FIELDS.items():
         if name not in fields:
             raise DataError(f"{where}: field '{name}' is missing; {_EXPECTED}.")
         if not isinstance(fields[name], types):
-            raise DataError(f"{where}: field '{name}' is {_json_name(fields[name])}; expected {expected}.")
-    unknown = sorted(fields.keys() - _FIELDS.keys())
+            raise DataError(f"{where}: field '{name}' is {json_name(fields[name])}; expected {expected}.")
+    unknown = sorted(fields.keys() - _FIELDS.keys() - _OPTIONAL)
     if unknown:
-        raise DataError(f"{where}: unknown field '{unknown[0]}'; {_EXPECTED} (anything else belongs into metadata).")
-    for name in ("instruction", "input", "output", "task_id"):
-        if not _is_encodable(fields[name]):
+        raise DataError(
+            f"{where}: unknown field {shown(unknown[0])}; {_EXPECTED} (anything else belongs into metadata)."
+        )
+    record = Record(**(fields | {"weights": _weights(fields, where)}))
+    for name in ("instruction", "input", "output", "task_id", "metadata.difficulty"):
+        try:
+            (record.difficulty if name == "metadata.difficulty" else fields[name]).encode("utf-8")
+        except UnicodeEncodeError:
             raise DataError(
                 f"{where}: field '{name}' holds half of a surrogate pair (\\ud800-\\udfff), which is no character; "
                 "write the character itself or both halves."
-            )
-    if not fields["output"].strip():
+            ) from None
+    if not record.output.strip():
         raise DataError(f"{where}: field 'output' is empty; expected a solution, so fill or remove the record.")
-    if not (fields["instruction"] or fields["input"]):
+    if not (record.instruction or record.input):
         raise DataError(f"{where}: fields 'instruction' and 'input' are both empty; expected a task to solve.")
+    return record
 
 
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"field '{twice}' appears twice")
-    return fields
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _json_name(value: Any) -> str:
-    """What a JSON author would call the value."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return "a string"
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    return "an array" if isinstance(value, list) else "an object"
+def _weights(fields: dict[str, Any], where: str) -> tuple[tuple[int, int, float], ...] | None:
+    spans, last, length = fields.get("weights"), 0, len(fields["output"])
+    if spans is None:
+        return None
+    if not isinstance(spans, list):
+        raise DataError(f"{where}: field 'weights' is {json_name(spans)}; expected an array of {_SPAN}.")
+    for i, span in enumerate(spans):
+        if not (isinstance(span, list) and len(span) == 3):
+            raise DataError(f"{where}: weights[{i}] is {shown(span)}; expected {_SPAN}.")
+        begin, end, weight = span
+        if not (type(begin) is type(end) is int and 0 <= begin < end <= length):
+            raise DataError(
+                f"{where}: weights[{i}] covers {shown(begin)} to {shown(end)}; expected whole numbers "
+                f"0 <= begin < end <= {length}, the length of the output in characters."
+            )
+        if begin < last:
+            raise DataError(
+                f"{where}: weights[{i}] begins at {begin}, before the end {last} of the span before it; expected "
+                "spans in order and without overlap."
+            )
+        if type(weight) not in (int, float) or not 0 <= weight <= _LARGEST or math.isnan(weight):
+            raise DataError(
+                f"{where}: weights[{i}] has the weight {shown(weight)}; expected a finite number, 0 or more."
+            )
+        last = end
+    return tuple((begin, end, float(weight)) for begin, end, weight in spans)

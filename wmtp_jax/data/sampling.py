@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.examples import UNKNOWN, Examples
+from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.large import rows_where
 from wmtp_jax.data.pairs import length_balanced_pairs, no_pairs, random_pairs
 from wmtp_jax.data.plan import INCORRECT, PARTNERS, ROWS, Stream

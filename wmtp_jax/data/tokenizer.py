@@ -1,13 +1,16 @@
 """SentencePiece tokenizers that neither add nor lose a character of a program."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.word_lengths import WordLengths, counts_by_word
+from wmtp_jax.data.words import SPACE, WordEncoder, encodes_by_word
+from wmtp_jax.errors import shown
 
 # What a tokenizer for code has to keep: indentation, tabs, repeated spaces, blank lines, spaces at either end.
 _PROMPT_PROBE = "def f(x):\n    # a  b\n"
@@ -27,6 +30,7 @@ class Tokenizer:
         eos_id: Id of the token that ends one.
         pad_id: Id that fills rows; 0 when the model has none (padding is told by segment 0, never by this id).
         digest: SHA-256 of the file, in hexadecimal.
+        dtype: The smallest type that holds every id: uint16 or uint32.
     """
 
     def __init__(self, path: Path, serialized: bytes):
@@ -40,7 +44,12 @@ class Tokenizer:
         self.pad_id = max(self._model.pad_id(), 0)
         self._adds_space = self._model.encode("x", out_type=str)[0].startswith("\u2581")
         self._sentinels = [(text, self._model.encode(text)) for text in _SENTINELS]
-        self._word_lengths = WordLengths(self._model) if counts_by_word(self._model) else None
+        self.dtype = np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
+        self._words = WordEncoder(self._model, self.dtype) if encodes_by_word(self._model) else None
+
+    def __reduce__(self):
+        """Goes to another process as the model's bytes."""
+        return Tokenizer, (self.path, self._model.serialized_model_proto())
 
     def encode(self, text: str) -> list[int]:
         """Encodes text that begins a document.
@@ -79,8 +88,8 @@ class Tokenizer:
             "expected a SentencePiece model without dummy prefix or with byte fallback, as Llama's."
         )
 
-    def lengths(self, texts: Sequence[str], *, continuation: bool = False, threads: int = -1) -> list[int]:
-        """Counts the tokens of many texts.
+    def encode_many(self, texts: Sequence[str], *, continuation: bool = False, threads: int = -1) -> list[np.ndarray]:
+        """Encodes many texts, in a third of the time of encoding one by one where texts share words.
 
         Args:
             texts: The texts.
@@ -88,19 +97,61 @@ class Tokenizer:
             threads: How many encode at the same time; -1 is one per core.
 
         Returns:
-            How many ids `encode` or `encode_continuation` makes of each.
+            What `encode` or `encode_continuation` makes of each: `dtype` [number of tokens].
         """
-        if self._word_lengths is not None:
-            return self._word_lengths.count(texts, continuation=continuation, threads=threads)
+        if self._words is not None:
+            return self._words.encode(texts, continuation=continuation, threads=threads)
         if not (continuation and self._adds_space):
-            return [len(ids) for ids in self._model.encode(list(texts), num_threads=threads)]
+            return [np.array(ids, self.dtype) for ids in self._model.encode(list(texts), num_threads=threads)]
         sentinel, sentinel_ids = self._sentinels[0]
         found = self._model.encode([sentinel + text for text in texts], num_threads=threads)
         n = len(sentinel_ids)
         return [
-            len(ids) - n if ids[:n] == sentinel_ids else len(self.encode_continuation(text))
+            np.array(ids[n:] if ids[:n] == sentinel_ids else self.encode_continuation(text), self.dtype)
             for ids, text in zip(found, texts, strict=True)
         ]
+
+    def lengths(self, texts: Sequence[str], *, continuation: bool = False, threads: int = -1) -> list[int]:
+        """How many tokens `encode_many` makes of each text."""
+        return [len(ids) for ids in self.encode_many(texts, continuation=continuation, threads=threads)]
+
+    def spans(self, ids: Sequence[int], text: str) -> np.ndarray:
+        """Which characters of a text each of its tokens covers.
+
+        Args:
+            ids: Of the text, from `encode_continuation`.
+            text: The text.
+
+        Returns:
+            int64 [number of tokens, 2], begin and end in Unicode code points. Each byte of a character that the
+            vocabulary does not have covers the whole character.
+
+        Raises:
+            DataError: The tokens do not spell the text: the model has a normaliser or lacks a character.
+        """
+        ids = np.asarray(ids, np.int64)
+        pieces, starts = self._pieces
+        if b"".join(pieces[i] for i in ids) != text.replace(SPACE, " ").encode():
+            raise DataError(
+                f"{self.path}: the tokens do not spell {shown(text)}, so weights of its characters cannot be given to "
+                "tokens; expected a tokenizer with byte fallback and without normalization."
+            )
+        end = np.cumsum(starts[ids])
+        return np.stack([end - np.maximum(starts[ids], 1), end], axis=1)
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[list[bytes], np.ndarray]:
+        """The UTF-8 of each piece; int64 [vocab_size], how many characters begin in it."""
+        pieces, starts = [], np.zeros(self.vocab_size, np.int64)
+        for i, piece in enumerate(map(self._model.id_to_piece, range(self.vocab_size))):
+            if self._model.is_byte(i):
+                pieces.append(bytes([int(piece[3:5], 16)]))  # <0xE2>
+                starts[i] = pieces[i][0] & 0xC0 != 0x80
+            else:
+                visible = not (self._model.is_control(i) or self._model.is_unknown(i))
+                pieces.append(piece.replace(SPACE, " ").encode() if visible else b"")
+                starts[i] = len(piece) if visible else 0
+        return pieces, starts
 
     def decode(self, ids: Sequence[int]) -> str:
         """Decodes a whole document; BOS, EOS and other control tokens leave no text.

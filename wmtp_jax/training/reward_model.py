@@ -11,7 +11,8 @@ training data, R = sigmoid(s - median); it takes the place of is_correct as the 
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -20,9 +21,7 @@ import numpy as np
 
 import converters
 from converters.checkpoint import open_checkpoint
-from wmtp_jax.data import Examples, Record, Tokenizer, encode_record, load_tokenizer, read_records
-from wmtp_jax.data.examples import UNKNOWN
-from wmtp_jax.data.stored import StoredTokens
+from wmtp_jax.data import UNKNOWN, Examples, Tokenizer, load_tokenizer
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.progress import Progress
@@ -38,7 +37,7 @@ Solution = tuple[str, str]
 
 
 def reward_scores(
-    solutions: Sequence[Solution],
+    solutions: Collection[Solution],
     directory: str | Path,
     *,
     name: str,
@@ -168,64 +167,41 @@ def with_outcomes(examples: Examples, outcomes: np.ndarray) -> Examples:
     return dataclasses.replace(examples, is_correct=(outcomes > 0.5).astype(np.int8), rewards=outcomes)
 
 
-def solutions_of(examples: Examples, path: str | Path, tokenizer: Tokenizer, template: str) -> Sequence[Solution]:
-    """The texts of examples, read again from their file: a reward model has a template and a tokenizer of its own.
-
-    Args:
-        examples: made of some of the file's records, in their order.
-        path: the file.
-        tokenizer: that made the examples.
-        template: as well.
-
-    Returns:
-        (instruction, output) of each example; of examples that stay in their file, read when asked for.
-
-    Raises:
-        TrainingError: the file does not hold them any more.
-    """
-    if isinstance(examples.tokens, StoredTokens):
-        return _StoredSolutions(examples.tokens, len(examples))
-    solutions: list[Solution] = []
-    for record in read_records(path):
-        i = len(solutions)
-        if i == len(examples):
-            break
-        if record.task_id != examples.task_ids[i]:
-            continue
-        tokens = examples.tokens[examples.offsets[i] : examples.offsets[i + 1]]
-        example = encode_record(record, tokenizer, template, len(tokens))
-        if example is not None and np.array_equal(example.tokens, tokens):
-            solutions.append(_solution(record))
-    if len(solutions) < len(examples):
-        missing = examples.task_ids[len(solutions)]
-        raise TrainingError(f"{path} does not hold the example '{missing}' any more; restore it, or start again")
-    return solutions
-
-
-class _StoredSolutions(Sequence[Solution]):
-    def __init__(self, tokens: StoredTokens, n: int):
-        self._tokens, self._n = tokens, n
+class _Solutions(Collection[Solution]):
+    def __init__(self, examples: Examples):
+        self._examples = examples
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._examples)
 
-    def __getitem__(self, example: int) -> Solution:
-        if not 0 <= example < self._n:
-            raise IndexError(example)
-        return _solution(self._tokens.record(example))
+    def __iter__(self) -> Iterator[Solution]:
+        for record in self._examples.records():
+            yield (f"{record.instruction}\n{record.input}" if record.input else record.instruction), record.output
+
+    def __contains__(self, solution: object) -> bool:
+        return any(solution == one for one in self)
 
 
-def _solution(record: Record) -> Solution:
-    return (f"{record.instruction}\n{record.input}" if record.input else record.instruction), record.output
+def solutions_of(examples: Examples) -> Collection[Solution]:
+    """The texts of examples, read from their file again: a reward model has a template and a tokenizer of its own.
+
+    Args:
+        examples: of a file of records.
+
+    Returns:
+        (instruction, output) of each example; every iteration reads the file and raises UserError where it does not
+        hold them any more.
+    """
+    return _Solutions(examples)
 
 
 def _batches(
-    solutions: Sequence[Solution], tokenizer: Tokenizer, batch_size: int, max_length: int
+    solutions: Iterable[Solution], tokenizer: Tokenizer, batch_size: int, max_length: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of like length: their numbers, and int32 [batch_size, power of two] padded with id 0; some at a time."""
-    for start in range(0, len(solutions), _SORTED_BATCHES * batch_size):
-        stop = min(start + _SORTED_BATCHES * batch_size, len(solutions))
-        tokens = [chat_tokens(*solutions[i], tokenizer, max_length) for i in range(start, stop)]
+    remaining, start = iter(solutions), 0
+    while some := list(itertools.islice(remaining, _SORTED_BATCHES * batch_size)):
+        tokens = [chat_tokens(*solution, tokenizer, max_length) for solution in some]
         order = np.argsort([len(ids) for ids in tokens], kind="stable")
         for rows in np.split(order, range(batch_size, len(order), batch_size)):
             length = _SHORTEST_BUCKET
@@ -235,9 +211,10 @@ def _batches(
             for b, row in enumerate(rows):
                 tokens_BxS[b, : len(tokens[row])] = tokens[row]
             yield start + rows, tokens_BxS
+        start += len(some)
 
 
-def _digest(solutions: Sequence[Solution]) -> str:
+def _digest(solutions: Iterable[Solution]) -> str:
     state = hashlib.sha256()
     for solution in solutions:
         for text in solution:

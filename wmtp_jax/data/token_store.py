@@ -1,0 +1,261 @@
+"""Tokenized records as memory-mapped columns: made at the first use of a file, opened in no time afterwards.
+
+A store is a directory of .npy files and a manifest under $XDG_CACHE_HOME/wmtp_jax/tokens (by default ~/.cache). It is
+there complete or not at all, and it proves itself: the manifest has a digest of itself, of the inputs (records file,
+tokenizer, wording of the template, format) and of every column; the columns of numbers are compared with it at opening,
+token ids when they are read, by a checksum per prompt and response. What does not match is made again.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wmtp_jax.data.build_store import TOKEN_COLUMNS, build_columns, npy_header
+from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.records import Record, parse_record
+from wmtp_jax.data.templates import render
+from wmtp_jax.data.tokenizer import Tokenizer
+from wmtp_jax.errors import FileError
+from wmtp_jax.files import FileLock, atomic_directory, os_errors_named, write_atomically
+from wmtp_jax.jsonl import check_is_file, read_lines
+
+_FORMAT = 1  # a store of another format is made again
+_MANIFEST = "manifest.json"
+# The identity of a records file: this many blocks of this many bytes, evenly spread, the first and the last among them.
+_SAMPLED_BLOCKS, _SAMPLED_BYTES = 64, 4096
+_PROBES = (Record("a", "b", "c", "d", None, {}), Record("a", "", "c", "d", None, {}))
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStore:
+    """The tokens and labels of all records of a file, in its order.
+
+    Attributes:
+        columns: Per record: prompt int32 (number of its prompt), response_length int32, response_crc uint32,
+            is_correct int8 (1, 0, or -1 for unknown), clean int8 (metadata.clean: 1, 0, or -1 where it says neither),
+            problem int32 (number of `task_of` its id, in the order of appearance), difficulty int32 (position in
+            `difficulty_names`), line_length int32 and line_crc uint32 (of its line in the file, line end included).
+            Per distinct prompt: prompt_length int32, prompt_crc uint32. Per token: prompt_ids (BOS included) and
+            response_ids (EOS included), uint16 or uint32; response_weights float32 when a record has weights.
+        difficulty_names: All that occur, in the order of appearance; "" stands for records that name none.
+        digest: SHA-256 of all columns.
+        path: The records file; None when the records were never in one.
+        directory: Of the columns; None in memory.
+        task_ids: Of the records, when they are in memory.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    difficulty_names: tuple[str, ...]
+    digest: str
+    path: Path | None = None
+    directory: Path | None = None
+    task_ids: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        """The number of records."""
+        return len(self.columns["prompt"])
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether any record gives weights."""
+        return "response_weights" in self.columns
+
+    def prompt(self, row: int) -> np.ndarray:
+        """The ids of a record's prompt, BOS included."""
+        number = self.columns["prompt"][row]
+        begin, end = self._prompt_offsets[number : number + 2]
+        ids = self.columns["prompt_ids"][begin:end]
+        self._check(row, zlib.crc32(ids), "prompt_crc", number)
+        return ids
+
+    def response(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """The ids of a record's response, EOS included, and their weights, if there are any."""
+        begin, end = self._response_offsets[row : row + 2]
+        ids, weights = self.columns["response_ids"][begin:end], None
+        checksum = zlib.crc32(ids)
+        if self.has_weights:
+            weights = self.columns["response_weights"][begin:end]
+            checksum = zlib.crc32(weights, checksum)
+        self._check(row, checksum, "response_crc", row)
+        return ids, weights
+
+    def records(self, rows: Iterable[int]) -> Iterator[Record]:
+        """Reads the texts of records again.
+
+        Args:
+            rows: Numbers of the records, ascending; the file is read from the beginning to the last of them, or only
+                where they are when it is not compressed.
+
+        Raises:
+            UserError: The file is gone, or a line is not the one that was tokenized.
+        """
+        lines = self._gzip_lines(rows) if self.path.name.endswith(".gz") else self._plain_lines(rows)
+        for row, line in lines:
+            if line is None or zlib.crc32(line) != self.columns["line_crc"][row]:
+                raise DataError(
+                    f"{self.path}:{row + 1}: the line is not the one that was there when the file was tokenized; the "
+                    "file changed or is damaged, so restore it, or start again to have it tokenized as it is now."
+                )
+            yield parse_record(line, f"{self.path}:{row + 1}")
+
+    def _plain_lines(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        check_is_file(self.path, "the .jsonl file that was tokenized")
+        with open(self.path, "rb", buffering=0) as file:
+            for row in rows:
+                begin, end = self._line_offsets[row : row + 2].tolist()
+                yield row, os.pread(file.fileno(), end - begin, begin)
+
+    def _gzip_lines(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes | None]]:
+        lines = enumerate(read_lines(self.path))
+        for row in rows:
+            yield row, next((line for number, line in lines if number == row), None)
+
+    def _check(self, row: int, checksum: int, column: str, number: int) -> None:
+        if self.path is None or checksum == self.columns[column][number]:
+            return
+        if self.directory is not None:
+            (self.directory / _MANIFEST).unlink(missing_ok=True)  # so that the next start makes the store again
+        raise DataError(
+            f"{self.directory}: the stored tokens of {self.path}:{row + 1} are damaged; the next start makes the store "
+            "again, so start the same command again (and have the disk checked)."
+        )
+
+    @functools.cached_property
+    def _prompt_offsets(self) -> np.ndarray:
+        return offsets_of(self.columns["prompt_length"])
+
+    @functools.cached_property
+    def _response_offsets(self) -> np.ndarray:
+        return offsets_of(self.columns["response_length"])
+
+    @functools.cached_property
+    def _line_offsets(self) -> np.ndarray:
+        return offsets_of(self.columns["line_length"])
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """int64 [n + 1], where parts of these lengths begin and end."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def open_store(path: str | Path, tokenizer: Tokenizer, template: str) -> TokenStore:
+    """The tokens of a file of records: those in the cache, or new ones.
+
+    Where the cache cannot be written, they are made in a temporary directory, for this process alone.
+
+    Args:
+        path: A .jsonl or .jsonl.gz file of records.
+        tokenizer: The model's tokenizer.
+        template: Name of the prompt template.
+
+    Returns:
+        The store.
+
+    Raises:
+        UserError: The file is missing, empty or changes meanwhile, or a line of it is no record.
+    """
+    path = Path(path)
+    check_is_file(path, "a .jsonl or .jsonl.gz file")
+    wording = hashlib.sha256("\0".join(render(record, template) for record in _PROBES).encode()).hexdigest()
+    made_with = {"format": _FORMAT, "tokenizer": tokenizer.digest, "template": wording}
+    inputs = made_with | _identity_of(path)
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = home / "wmtp_jax" / "tokens" / f"{path.name}-{_sha256(inputs)[:16]}"
+    if (store := _open(directory, path, inputs)) is not None:
+        return store
+    try:
+        with os_errors_named(directory):
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            lock = directory.with_name(f".{directory.name}.lock")
+            with FileLock(lock, f"token store {directory}", "wait until it is made", wait=True):
+                if (store := _open(directory, path, inputs)) is None:
+                    with atomic_directory(directory, replace=True) as partial:
+                        _build(partial, path, tokenizer, template, inputs)
+                    store = _open(directory, path, inputs)
+                    _remove_outdated(directory, path, made_with)
+    except FileError as error:
+        if getattr(error.__cause__, "errno", None) is None:
+            raise  # about the records, not about the cache
+        print(f"warning: the tokens of {path} cannot be kept: {error}", file=sys.stderr)
+    if store is None:
+        with tempfile.TemporaryDirectory(prefix="wmtp-tokens-") as temporary, os_errors_named(temporary):
+            _build(Path(temporary), path, tokenizer, template, inputs)
+            # Mapped files stay until they are unmapped, without their names.
+            store = dataclasses.replace(_open(Path(temporary), path, inputs), directory=None)
+    return store
+
+
+def _identity_of(path: Path) -> dict[str, Any]:
+    """Tells a file from others without reading all of it; the time tells edits in place, which blocks may not see."""
+    status = path.stat()
+    state = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        last = max(status.st_size - _SAMPLED_BYTES, 0)
+        for position in np.linspace(0, last, _SAMPLED_BLOCKS).astype(np.int64).tolist():
+            state.update(os.pread(file.fileno(), _SAMPLED_BYTES, position))
+    return {"size": status.st_size, "blocks_sha256": state.hexdigest(), "modified_ns": status.st_mtime_ns}
+
+
+def _build(directory: Path, path: Path, tokenizer: Tokenizer, template: str, inputs: Mapping[str, Any]) -> None:
+    columns, difficulty_names = build_columns(directory, path, tokenizer, template)
+    if any(inputs[name] != value for name, value in _identity_of(path).items()):
+        raise DataError(f"{path}: the file changed while it was tokenized; start again when it is complete.")
+    manifest = {"source": str(path.resolve()), "inputs": inputs, "difficulty_names": difficulty_names}
+    manifest["columns"] = columns
+    write_atomically(directory / _MANIFEST, json.dumps(manifest | {"sha256": _sha256(manifest)}, indent=1) + "\n")
+
+
+def _open(directory: Path, path: Path, inputs: Mapping[str, Any]) -> TokenStore | None:
+    """The store of a directory, or None where there is none of these inputs, or a damaged one."""
+    try:
+        manifest = json.loads((directory / _MANIFEST).read_bytes())
+        digest = manifest.pop("sha256")
+        if digest != _sha256(manifest) or manifest["inputs"] != inputs:
+            return None
+        columns = {}
+        for name, about in manifest["columns"].items():
+            columns[name] = _map(directory / f"{name}.npy", about)
+            if name not in TOKEN_COLUMNS and hashlib.sha256(columns[name]).hexdigest() != about["sha256"]:
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    names = tuple(manifest["difficulty_names"])
+    return TokenStore(columns, names, _sha256([manifest["columns"], names]), path, directory)
+
+
+def _map(file: Path, about: Mapping[str, Any]) -> np.ndarray:
+    header = npy_header(about["dtype"], about["length"])
+    column = np.memmap(file, about["dtype"], "r", len(header), (about["length"],)).view(np.ndarray)
+    with open(file, "rb") as opened:
+        if opened.read(len(header)) != header:
+            raise ValueError(f"{file}: damaged header")
+    return column
+
+
+def _remove_outdated(directory: Path, path: Path, made_with: Mapping[str, Any]) -> None:
+    """Removes stores of what the file held before."""
+    for other in directory.parent.glob(f"*/{_MANIFEST}"):
+        try:
+            manifest = json.loads(other.read_bytes())
+            same = all(manifest["inputs"][name] == value for name, value in made_with.items())
+            if same and manifest["source"] == str(path.resolve()) and other.parent != directory:
+                shutil.rmtree(other.parent)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
