@@ -10,6 +10,7 @@ from wmtp_jax.data.pairs import length_balanced_pairs
 from wmtp_jax.data.records import Record, read_records, task_of
 from wmtp_jax.data.sampling import Sampling, require_labels
 from wmtp_jax.data.templates import TEMPLATES, render
+from wmtp_jax.data.token_store import TokenStore, open_store
 from wmtp_jax.data.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Record",
     "Rows",
     "Sampling",
+    "TokenStore",
     "Tokenizer",
     "TrainingBatches",
     "encode_prompt",
@@ -34,6 +36,7 @@ __all__ = [
     "load_examples",
     "load_tokenizer",
     "make_batches",
+    "open_store",
     "read_records",
     "render",
     "require_labels",

@@ -43,7 +43,7 @@ _DTYPES = {
     "response_weights": "<f4",
 }
 _BLOCK_BYTES = 2 << 20
-_PARALLEL_BYTES = 24 << 20  # smaller files are tokenized before worker processes would have started
+_PARALLEL_BYTES = 8 << 20  # smaller files are tokenized before worker processes would have started
 _REMEMBERED_PROMPTS = 1 << 18  # the solutions of a problem are near each other, so memory stays flat
 _HEADER_BYTES = 128
 

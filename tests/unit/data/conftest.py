@@ -1,6 +1,7 @@
 """A small tokenizer trained on the spot, and ways to write records."""
 
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ CODE = [
 def train_tokenizer(tmp_path_factory) -> Callable[..., Path]:
     """Trains a SentencePiece model that keeps whitespace, unless told otherwise."""
 
-    def train(**options) -> Path:
+    def train(lines=CODE * 8, **options) -> Path:
         settings = {
             "vocab_size": 340,
             "model_type": "bpe",
@@ -37,7 +38,7 @@ def train_tokenizer(tmp_path_factory) -> Callable[..., Path]:
         }
         path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
         with path.open("wb") as file:
-            sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CODE * 8), model_writer=file, **settings)
+            sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(lines), model_writer=file, **settings)
         return path
 
     return train
@@ -53,6 +54,15 @@ def tokenizer(train_tokenizer) -> Tokenizer:
 def llama_tokenizer(train_tokenizer) -> Tokenizer:
     """Llama-2's kind of tokenizer: a space is put before all that it encodes."""
     return load_tokenizer(train_tokenizer(add_dummy_prefix=True))
+
+
+@pytest.fixture(scope="session")
+def mistral_tokenizer() -> Tokenizer:
+    """A real tokenizer of Llama-2's kind, with 32,000 pieces."""
+    package = importlib.util.find_spec("mistral_common")
+    if package is None:
+        pytest.skip("needs mistral-common, whose wheel has a tokenizer")
+    return load_tokenizer(Path(package.origin).parent / "data" / "tokenizer.model.v1")
 
 
 @pytest.fixture
@@ -129,7 +139,7 @@ def with_scores() -> Callable[[Examples], Examples]:
 
     def add(examples: Examples) -> Examples:
         of_example = np.repeat(np.arange(len(examples)), examples.lengths)
-        position = np.arange(len(examples.tokens)) - examples.offsets[of_example] + 1
+        position = np.arange(examples.offsets[-1]) - examples.offsets[of_example] + 1
         return dataclasses.replace(
             examples, token_scores={"reference_nll": (of_example + position / 100).astype(np.float32)}
         )

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wmtp_jax.data import Counts, DataError, encode_record, load_examples, read_records
+from wmtp_jax.data import Counts, DataError, Example, encode_record, from_examples, load_examples, read_records
+from wmtp_jax.errors import UserError
 
 
 @pytest.fixture
@@ -28,17 +29,14 @@ def test_columns_hold_what_encoding_makes(mixed, load, tokenizer):
     single = [encode_record(record, tokenizer, "raw", 5000) for record in read_records(mixed)]
     assert len(examples) == 4
     for i, example in enumerate(single):
-        tokens = examples.tokens[examples.offsets[i] : examples.offsets[i + 1]]
+        tokens = examples.tokens(i)
         np.testing.assert_array_equal(tokens, example.tokens)
         np.testing.assert_array_equal(np.arange(len(tokens)) >= examples.prompt_lengths[i], example.target_mask)
     np.testing.assert_array_equal(examples.lengths, [len(example.tokens) for example in single])
     np.testing.assert_array_equal(examples.is_correct, [1, 0, -1, 1])
     assert tuple(examples.task_ids) == ("0", "1", "2", "3")
-    assert [column.dtype for column in (examples.tokens, examples.offsets, examples.prompt_lengths)] == [
-        np.int32,
-        np.int64,
-        np.int32,
-    ]
+    columns = (examples.tokens(0), examples.offsets, examples.prompt_lengths, examples.lengths)
+    assert [column.dtype for column in columns] == [np.int32, np.int64, np.int32, np.int32]
     assert examples.is_correct.dtype == np.int8
 
 
@@ -128,7 +126,7 @@ def test_wrong_options(mixed, load, option, said):
 
 
 def test_a_bad_line_stops_the_loading(write_jsonl, fields, load):
-    with pytest.raises(DataError, match=":3: not valid JSON"):
+    with pytest.raises(UserError, match=":3: not valid JSON"):
         load(write_jsonl(fields, fields, b"{", fields))
 
 
@@ -136,13 +134,28 @@ def test_the_digest_tells_every_column(numbered):
     examples = numbered([5, 6, 7])
     assert examples.digest == numbered([5, 6, 7]).digest
     digests = {examples.digest, numbered([5, 7, 6]).digest, numbered([5, 6, 7], [1, 1, 2]).digest}
-    for name in ("tokens", "offsets", "is_correct", "difficulty"):
+    for name in ("is_correct", "difficulty"):
         column = getattr(examples, name).copy()
         column[1] += 1
         digests.add(dataclasses.replace(examples, **{name: column}).digest)
-    digests.add(dataclasses.replace(examples, task_ids=("task_0", "task_1", "task_9")).digest)
+    rows = [(np.array([4, 5], np.int32), "a"), (np.array([4, 6], np.int32), "a"), (np.array([4, 5], np.int32), "b")]
+    digests |= {from_examples([Example(ids, np.array([False, True]), True, name)]).digest for ids, name in rows}
     digests.add(dataclasses.replace(examples, difficulty_names=("easy",)).digest)
     assert len(digests) == 9
+
+
+def test_the_digest_tells_the_selection(mixed, load):
+    assert load(mixed).digest == load(mixed).digest
+    assert (
+        len({load(mixed, **options).digest for options in ({}, {"max_length": 5000}, {"policy_samples": "all"})}) == 3
+    )
+
+
+def test_records_and_task_ids_are_those_of_the_examples(mixed, load):
+    examples, expected = load(mixed), list(read_records(mixed))
+    assert list(examples.records()) == [expected[0], expected[2]]
+    assert examples.record(1) == expected[2]
+    assert (examples.task_ids[1], examples.task_ids[-2], len(examples.task_ids)) == ("2", "0", 2)
 
 
 def test_the_digest_is_the_same_with_scores(numbered, with_scores):

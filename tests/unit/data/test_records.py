@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from wmtp_jax.data import DataError, Record, read_records
+from wmtp_jax.data import Record, read_records
 from wmtp_jax.errors import UserError
 
 
@@ -14,7 +14,7 @@ def one_sentence(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
     assert isinstance(error.value, UserError)
     assert "\n" not in text
-    assert text.endswith(".")
+    assert len(text) < 500
     return text
 
 
@@ -50,7 +50,7 @@ def test_records_cannot_be_changed(record):
 def test_a_missing_field_is_named(write_jsonl, fields, name):
     bad = {key: value for key, value in fields.items() if key != name}
     path = write_jsonl(fields, fields, bad)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(UserError) as error:
         list(read_records(path))
     assert one_sentence(error).startswith(f"{path}:3: field '{name}' is missing; expected exactly the fields")
 
@@ -66,6 +66,8 @@ def test_a_missing_field_is_named(write_jsonl, fields, name):
         ({"is_correct": "true"}, "field 'is_correct' is a string; expected true, false or null"),
         ({"metadata": "none"}, "field 'metadata' is a string; expected an object"),
         ({"outptu": "x"}, "unknown field 'outptu'"),
+        ({"x" * 100_000: 1}, "unknown field 'xxx"),
+        ({"metadata": {"difficulty": "\ud800"}}, "field 'metadata.difficulty' holds half of a surrogate pair"),
         ({"output": ""}, "field 'output' is empty"),
         ({"output": "  \n"}, "field 'output' is empty"),
         ({"instruction": ""}, "'instruction' and 'input' are both empty"),
@@ -74,7 +76,7 @@ def test_a_missing_field_is_named(write_jsonl, fields, name):
 )
 def test_a_wrong_field_is_named(write_jsonl, fields, change, said):
     path = write_jsonl(fields, {**fields, **change})
-    with pytest.raises(DataError) as error:
+    with pytest.raises(UserError) as error:
         list(read_records(path))
     assert one_sentence(error).startswith(f"{path}:2: ")
     assert said in str(error.value)
@@ -86,21 +88,21 @@ def test_a_wrong_field_is_named(write_jsonl, fields, change, said):
         (b'{"instruction": "a", ', "not valid JSON"),
         (b'{"instruction": "a"} {"instruction": "b"}', "not valid JSON (Extra data at column 22)"),
         (b"def add(a, b):", "not valid JSON"),
-        (b'["instruction"]', "the line holds an array; expected a JSON object"),
-        (b"null", "the line holds null; expected a JSON object"),
-        (b"", "the line is empty"),
-        (b"   ", "the line is empty"),
-        (b'{"instruction": "\xff\xfe"}', "byte 18 of the line is not valid UTF-8"),
-        (b'{"output": "a", "output": "b"}', "field 'output' appears twice"),
+        (b'["instruction"]', "an array; expected a JSON object"),
+        (b"null", "null; expected a JSON object"),
+        (b"", "empty; expected a JSON object"),
+        (b"   ", "empty; expected a JSON object"),
+        (b'{"instruction": "\xff\xfe"}', "byte 18 is not valid UTF-8"),
+        (b'{"output": "a", "output": "b"}', "duplicate key 'output'"),
         (b'{"metadata": {"score": NaN}}', "NaN is not a JSON number"),
-        (b"[" * 100_000, "not usable JSON"),
+        (b"[" * 100_000, "JSON nested too deeply"),
         (b"1" * 5_000, "not usable JSON"),
         (b"\xef\xbb\xbf{}", "not valid JSON"),
     ],
 )
 def test_a_wrong_line_is_named(write_jsonl, fields, line, said):
     path = write_jsonl(fields, line, fields)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(UserError) as error:
         list(read_records(path))
     assert one_sentence(error).startswith(f"{path}:2: ")
     assert said in str(error.value)
@@ -109,29 +111,29 @@ def test_a_wrong_line_is_named(write_jsonl, fields, line, said):
 def test_records_before_the_bad_line_are_delivered(write_jsonl, fields):
     records = read_records(write_jsonl(fields, b"{"))
     assert next(records).task_id == fields["task_id"]
-    with pytest.raises(DataError, match=":2: "):
+    with pytest.raises(UserError, match=":2: "):
         next(records)
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"none\.jsonl: does not exist; expected a \.jsonl"):
+    with pytest.raises(UserError, match=r"none\.jsonl: no such file; expected a \.jsonl"):
         list(read_records(tmp_path / "none.jsonl"))
 
 
 def test_a_directory(tmp_path):
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(UserError, match=r"is a directory; expected a \.jsonl"):
         list(read_records(tmp_path))
 
 
 def test_another_kind_of_file(tmp_path):
     (tmp_path / "records.csv").write_text("instruction,output\n")
-    with pytest.raises(DataError, match=r"expected a name that ends in \.jsonl or \.jsonl\.gz"):
+    with pytest.raises(UserError, match=r"expected a name that ends in \.jsonl or \.jsonl\.gz"):
         list(read_records(tmp_path / "records.csv"))
 
 
 def test_an_empty_file(tmp_path):
     (tmp_path / "empty.jsonl").touch()
-    with pytest.raises(DataError, match=r"empty\.jsonl: the file is empty"):
+    with pytest.raises(UserError, match=r"empty\.jsonl: the file is empty"):
         list(read_records(tmp_path / "empty.jsonl"))
 
 
@@ -140,7 +142,7 @@ def test_a_truncated_gzip(tmp_path, fields):
     path = tmp_path / "records.jsonl.gz"
     path.write_bytes(whole[: len(whole) // 2])
     records = read_records(path)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(UserError) as error:
         list(records)
     assert "the gzip stream is damaged or cut short" in one_sentence(error)
     assert str(error.value).startswith(f"{path}:")
@@ -151,12 +153,12 @@ def test_a_flipped_byte_in_a_gzip(tmp_path, fields):
     whole[len(whole) // 2] ^= 0xFF
     path = tmp_path / "records.jsonl.gz"
     path.write_bytes(whole)
-    with pytest.raises(DataError):
+    with pytest.raises(UserError):
         list(read_records(path))
 
 
 def test_plain_text_named_gz(tmp_path, fields):
     path = tmp_path / "records.jsonl.gz"
     path.write_text(json.dumps(fields) + "\n")
-    with pytest.raises(DataError, match=":1: the gzip stream is damaged"):
+    with pytest.raises(UserError, match=":1: the gzip stream is damaged"):
         list(read_records(path))

@@ -30,16 +30,20 @@ def tokenizer(root):
 
 
 @pytest.fixture(scope="module")
-def examples() -> Examples:
+def documents() -> list[Example]:
     """Eleven documents of random tokens, no two alike; not a multiple of the batch. Three lengths: few compilations."""
     rng = np.random.default_rng(0)
     lengths = [2, 40, 9, 9, 9, 40, 2, 9, 40, 2, 9]
-    return from_examples(
-        [
-            Example(rng.integers(1, VOCAB, n, np.int32), np.arange(n) >= 1 + n // 3, bool(i % 2), f"task_{i}")
-            for i, n in enumerate(lengths)
-        ]
-    )
+    return [
+        Example(rng.integers(1, VOCAB, n, np.int32), np.arange(n) >= 1 + n // 3, bool(i % 2), f"task_{i}")
+        for i, n in enumerate(lengths)
+    ]
+
+
+@pytest.fixture(scope="module")
+def examples(documents) -> Examples:
+    """All of them, as one data set."""
+    return from_examples(documents)
 
 
 def random_params(config, seed) -> dict:
@@ -94,7 +98,7 @@ def live(directory, examples, dtype=None) -> np.ndarray:
     """Every document alone, without padding, through the whole model as the converters read it."""
     config, params = converters.load(directory, dtype=dtype)
     model = MTPTransformer(config)
-    rows = np.split(examples.tokens, examples.offsets[1:-1])
+    rows = [examples.tokens(i) for i in range(len(examples))]
     return np.concatenate([dense_nll(model, params, row[None])[0] for row in rows])
 
 
@@ -114,7 +118,7 @@ def test_cached_losses_are_the_live_ones(save, score, examples, config, layout, 
     directory = save(config, layout, stored)
     fresh = score(directory)
     assert fresh.dtype == np.float32
-    assert fresh.shape == examples.tokens.shape
+    assert fresh.shape == (examples.offsets[-1],)
     np.testing.assert_allclose(fresh, live(directory, examples, "float32"), atol=1e-5, rtol=0)
     np.testing.assert_array_equal(fresh[examples.offsets[:-1]], 0)
     np.testing.assert_array_equal(score(directory), fresh)
@@ -140,7 +144,9 @@ def test_the_same_losses_hold_in_packed_rows(save, score, examples):
     scores = score(directory)
     config, params = converters.load(directory)
     model = MTPTransformer(config)
-    document_of = {examples.tokens[a:b].tobytes(): (a, b) for a, b in itertools.pairwise(examples.offsets)}
+    document_of = {
+        examples.tokens(i).tobytes(): (a, b) for i, (a, b) in enumerate(itertools.pairwise(examples.offsets))
+    }
     batches = make_batches(examples, batch_size=2, seed=0, buckets=(48,), pack=True)
     seen = set()
     for _ in range(3):
@@ -181,17 +187,21 @@ def test_progress_says_how_fast_and_how_long(save, score, capsys):
 
 
 @pytest.mark.parametrize(
-    ("column", "index"),
-    [("tokens", 7), ("tokens", -1), ("prompt_lengths", 4), ("is_correct", 2)],
+    "change",
+    [
+        lambda one: {"tokens": one.tokens ^ (np.arange(9) == 7)},
+        lambda one: {"tokens": one.tokens ^ (np.arange(9) == 8)},
+        lambda one: {"target_mask": one.target_mask & (np.arange(9) != 4)},
+        lambda one: {"is_correct": not one.is_correct},
+    ],
     ids=["a token", "the last token", "a mask bit", "a label"],
 )
-def test_other_data_are_refused(save, score, examples, column, index):
+def test_other_data_are_refused(save, score, documents, change):
     directory = save()
     score(directory)
-    values = getattr(examples, column).copy()
-    values[index] ^= 1
+    changed = [*documents[:4], dataclasses.replace(documents[4], **change(documents[4])), *documents[5:]]
     with pytest.raises(TrainingError, match=r"stale scores: the token ids, masks or labels of the data changed since"):
-        score(directory, examples=dataclasses.replace(examples, **{column: values}))
+        score(directory, examples=from_examples(changed))
 
 
 @pytest.mark.parametrize("layout", ["hf", "meta"])

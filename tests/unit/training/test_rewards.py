@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wmtp_jax.data import Example, evaluation_batches, from_examples, load_examples, load_tokenizer
-from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.data import DataError, Example, evaluation_batches, from_examples, load_examples, load_tokenizer
 from wmtp_jax.training.objective import outcomes
 from wmtp_jax.training.reward_model import agreement, reward_outcomes, solutions_of, with_outcomes
 
@@ -80,7 +79,7 @@ def test_texts_of_the_examples_that_were_kept(name, tokenizer, tmp_path, monkeyp
     examples = load_examples(path, tokenizer, template="alpaca", max_length=300)
     assert examples.counts.over_length == examples.counts.incorrect == 1
     expected = [("one", "short"), ("two\n3 4", "also"), ("one", "other")]
-    assert list(solutions_of(examples, path, tokenizer, "alpaca")) == expected
+    assert list(solutions_of(examples)) == expected
 
 
 def test_a_file_that_changed_since_is_refused(tokenizer, tmp_path):
@@ -88,5 +87,5 @@ def test_a_file_that_changed_since_is_refused(tokenizer, tmp_path):
     write_records(path, RECORDS)
     examples = load_examples(path, tokenizer, template="alpaca", max_length=300)
     write_records(path, RECORDS[:4])
-    with pytest.raises(TrainingError, match="does not hold the example 'a' any more"):
-        solutions_of(examples, path, tokenizer, "alpaca")
+    with pytest.raises(DataError, match=":5: the line is not the one that was there"):
+        list(solutions_of(examples))

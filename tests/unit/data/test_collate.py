@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_jax.data.layout import lay_out
+from wmtp_jax.data.collate import collate
 
 
 def test_by_hand(numbered):
     examples = numbered([3, 2, 4], prompt_lengths=[1, 1, 2])
-    batch = lay_out(examples, [np.array([0]), np.array([1, 2]), np.array([], int)], row_length=7)
+    batch = collate(examples, [np.array([0]), np.array([1, 2]), np.array([], int)], row_length=7)
     np.testing.assert_array_equal(
         batch["tokens"], [[1, 1, 1, 0, 0, 0, 0], [2, 2, 3, 3, 3, 3, 0], [0, 0, 0, 0, 0, 0, 0]]
     )
@@ -32,7 +32,7 @@ def test_by_hand(numbered):
 
 def test_scores_stand_over_their_tokens(numbered, with_scores):
     examples = with_scores(numbered([3, 2, 4]))
-    batch = lay_out(examples, [np.array([0]), np.array([1, 2]), np.array([], int)], row_length=7)
+    batch = collate(examples, [np.array([0]), np.array([1, 2]), np.array([], int)], row_length=7)
     expected = [[0.01, 0.02, 0.03, 0, 0, 0, 0], [1.01, 1.02, 2.01, 2.02, 2.03, 2.04, 0], [0] * 7]
     np.testing.assert_array_equal(batch["reference_nll"], np.array(expected, np.float32), strict=True)
 
@@ -67,7 +67,7 @@ def test_packed_and_padded_rows_hold_the_same_documents_and_targets(numbered, wi
     cuts = np.sort(rng.integers(0, n + 1, 3))
     packed_rows = np.split(rng.permutation(n), cuts)
     longest = max(int(examples.lengths[row].sum()) for row in packed_rows)
-    packed = lay_out(examples, packed_rows, longest + extra)
-    padded = lay_out(examples, [np.array([i]) for i in range(n)], int(examples.lengths.max()) + extra)
+    packed = collate(examples, packed_rows, longest + extra)
+    padded = collate(examples, [np.array([i]) for i in range(n)], int(examples.lengths.max()) + extra)
     assert documents(packed) == documents(padded)
     assert padded["target_mask"].sum() == sum(response for _, response in sizes)
