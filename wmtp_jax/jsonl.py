@@ -12,12 +12,13 @@ from wmtp_jax.errors import FileError, shown
 _LARGEST_FILE = 64 << 20
 
 
-def parse_object(text: bytes | str, where: str) -> dict[str, Any]:
-    """One JSON object: UTF-8, no duplicate keys, no NaN or infinity.
+def parse_object(text: bytes | str, where: str, *, allow_infinity: bool = False) -> dict[str, Any]:
+    """One JSON object: UTF-8, no duplicate keys, no NaN or infinity unless allowed.
 
     Args:
         text: of the object, with or without a line end.
         where: "FILE" or "FILE:LINE", the beginning of every message.
+        allow_infinity: accepts NaN, Infinity and -Infinity, which Python writes though JSON has none.
 
     Raises:
         FileError: it is not one; the message says what it is instead.
@@ -38,7 +39,7 @@ def parse_object(text: bytes | str, where: str) -> dict[str, Any]:
         text = (text.decode("utf-8") if isinstance(text, bytes) else text).strip()
         if not text:
             raise FileError(f"{where}: empty; expected a JSON object")
-        fields = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        fields = json.loads(text, object_pairs_hook=unique, parse_constant=None if allow_infinity else refuse)
     except UnicodeDecodeError as error:
         raise FileError(f"{where}: byte {error.start + 1} is not valid UTF-8; save the file as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -66,13 +67,16 @@ def read_object(path: Path) -> dict[str, Any]:
     return parse_object(_read_bytes(path), str(path))
 
 
-def read_objects(path: str | Path, *, appended: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_objects(
+    path: str | Path, *, appended: bool = False, allow_infinity: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a .jsonl or .jsonl.gz file, one per line.
 
     Args:
         path: of the file.
         appended: the file grows line by line: a last line without its line end was cut off and is left out, and an
             empty file is allowed.
+        allow_infinity: as for `parse_object`.
 
     Yields:
         ("FILE:LINE", object) in the order of the file; lines count from 1.
@@ -85,7 +89,7 @@ def read_objects(path: str | Path, *, appended: bool = False) -> Iterator[tuple[
         empty = False
         if appended and not line.endswith(b"\n"):
             return
-        yield f"{path}:{number}", parse_object(line, f"{path}:{number}")
+        yield f"{path}:{number}", parse_object(line, f"{path}:{number}", allow_infinity=allow_infinity)
     if empty and not appended:
         raise FileError(f"{path}: the file is empty; expected one JSON object per line")
 

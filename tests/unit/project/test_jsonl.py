@@ -2,12 +2,13 @@
 
 import gzip
 import json
+import math
 import time
 
 import pytest
 
 from wmtp_jax.errors import FileError, shown
-from wmtp_jax.jsonl import read_object, read_objects
+from wmtp_jax.jsonl import parse_object, read_object, read_objects
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
@@ -77,3 +78,7 @@ def test_one_long_line_is_read_in_linear_time(tmp_path):
 def test_long_values_are_cut_in_messages(value):
     assert len(shown(value)) <= 80
     assert shown("short") == "'short'"
+
+
+def test_infinity_is_read_where_it_is_allowed():
+    assert parse_object('{"a": [-Infinity, 1]}', "x", allow_infinity=True) == {"a": [-math.inf, 1]}

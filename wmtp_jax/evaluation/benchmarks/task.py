@@ -41,7 +41,11 @@ class BenchmarkTask:
 
 
 def read_tasks(
-    path: Path, fields: Sequence[str], parse: Callable[[dict[str, Any], str], BenchmarkTask]
+    path: Path,
+    fields: Sequence[str],
+    parse: Callable[[dict[str, Any], str], BenchmarkTask],
+    *,
+    allow_infinity: bool = False,
 ) -> list[BenchmarkTask]:
     """The tasks of a .jsonl or .jsonl.gz file.
 
@@ -49,6 +53,7 @@ def read_tasks(
         path: of the file.
         fields: that every row has.
         parse: turns (row, "FILE:LINE") into a task.
+        allow_infinity: accepts NaN and Infinity as numbers, as Python writes them.
 
     Raises:
         EvaluationError: a row lacks a field, or two rows have the same task_id.
@@ -56,7 +61,7 @@ def read_tasks(
     """
     tasks: dict[str, BenchmarkTask] = {}
     first: dict[str, str] = {}
-    for where, row in read_objects(path):
+    for where, row in read_objects(path, allow_infinity=allow_infinity):
         require_fields(row, fields, where)
         task = parse(row, where)
         if task.task_id in tasks:
