@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wmtp_jax.data import read_records
 from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, mbpp
+from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, humaneval_plus, mbpp
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.problems import Problem, PromptOptions, record_problems
@@ -53,6 +53,7 @@ def _load_microcode(path: Path | None, options: PromptOptions) -> list[Problem]:
 BENCHMARKS = {
     "microcode": Benchmark(_load_microcode, needs_consent=False),
     "humaneval": Benchmark(humaneval.load),
+    "humaneval_plus": Benchmark(humaneval_plus.load),
     "mbpp": Benchmark(mbpp.load),
     "codecontests": Benchmark(codecontests.load),
 }
