@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wmtp_jax.data import read_records
 from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, humaneval_plus, mbpp
+from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, humaneval_plus, mbpp, mbpp_plus
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.problems import Problem, PromptOptions, record_problems
@@ -55,6 +55,7 @@ BENCHMARKS = {
     "humaneval": Benchmark(humaneval.load),
     "humaneval_plus": Benchmark(humaneval_plus.load),
     "mbpp": Benchmark(mbpp.load),
+    "mbpp_plus": Benchmark(mbpp_plus.load),
     "codecontests": Benchmark(codecontests.load),
 }
 
