@@ -21,7 +21,7 @@ def evaluate_divergence(
     batches: Iterable[dict],
     chunk_length: int = 128,
 ) -> dict[str, float]:
-    """Means over all target tokens: KL(policy || reference) of the next-token laws, and the difference of the losses.
+    """Means over all targets: KL(policy || reference) of the next-token distributions, and the difference in loss.
 
     Args:
         model: the policy; its next-token head is compared.
@@ -59,15 +59,12 @@ def _batch_sums(
     valid_1xBxS = valid_targets(batch["target_mask"], batch["segment_ids"], 1)
 
     def body(sums_3, chunk):
-        # One empty position behind each chunk: `kl_divergence` reads position t where the mask holds t + 1.
-        policy, reference, target_BxC, valid_BxC = (
-            jnp.pad(x, [(0, 0), (0, 1)] + [(0, 0)] * (x.ndim - 2)) for x in chunk
-        )
+        policy, reference, target_BxC, valid_BxC = chunk
         p_BxCxV, q_BxCxV = policy_logits(policy), reference_logits(reference)
-        kl, count = kl_divergence(p_BxCxV, q_BxCxV, jnp.roll(valid_BxC, 1, axis=1))
         nll = optax.softmax_cross_entropy_with_integer_labels
         difference_BxC = nll(p_BxCxV, target_BxC) - nll(q_BxCxV, target_BxC)
-        return sums_3 + jnp.stack([count, kl, jnp.sum(jnp.where(valid_BxC, difference_BxC, 0.0))]), None
+        total = lambda x: jnp.sum(jnp.where(valid_BxC, x, 0.0))
+        return sums_3 + jnp.stack([total(1.0), total(kl_divergence(p_BxCxV, q_BxCxV)), total(difference_BxC)]), None
 
     columns = (policy_states, reference_states, head_targets(batch["tokens"], 1), valid_1xBxS)
     return scan_chunks(body, jnp.zeros(3), columns, chunk_length)[0]

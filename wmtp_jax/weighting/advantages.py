@@ -1,11 +1,38 @@
-"""Generalised advantage estimation and value targets for one response per row."""
+"""Generalised advantage estimation and value targets for one response per row.
+
+The response is p..e. The action at token j is taken after reading x_0..x_{j-1}, so the values that are read and trained
+are V_{p-1}..V_{e-1}: the last prompt position is the baseline of the first response token, and the value after the last
+token is neither read nor trained.
+"""
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from wmtp_jax.weighting.ranges import require, require_discounts
-from wmtp_jax.weighting.states import state_mask
+from wmtp_jax.weighting.masked import as_tokens, require
+
+
+def value_positions(target_mask: jax.Array) -> jax.Array:
+    """Positions whose value is read and trained: t is one when token t + 1 is a target. [B, S] -> [B, S] bool."""
+    chex.assert_rank(target_mask, 2)
+    return jnp.pad(target_mask[:, 1:] != 0, ((0, 0), (0, 1)))
+
+
+def before_last_token(values: jax.Array, target_mask: jax.Array) -> jax.Array:
+    """The value before the last response token, V_{e-1}: the critic's verdict on the whole solution.
+
+    Args:
+        values: [B, S], values or value logits, values[b, t] after reading x_0..x_t.
+        target_mask: [B, S], one contiguous response per row; a row without targets gets 0.
+
+    Returns:
+        [B], of the dtype of `values`.
+    """
+    chex.assert_rank([values, target_mask], 2)
+    chex.assert_equal_shape([values, target_mask])
+    value_positions_BxS = value_positions(target_mask)
+    last_BxS = value_positions_BxS & ~jnp.pad(value_positions_BxS[:, 1:], ((0, 0), (0, 1)))
+    return jnp.sum(jnp.where(last_BxS, values, jnp.zeros_like(values)), axis=1)
 
 
 def td_errors(values: jax.Array, is_correct: jax.Array, target_mask: jax.Array, *, gamma: float) -> jax.Array:
@@ -17,7 +44,7 @@ def td_errors(values: jax.Array, is_correct: jax.Array, target_mask: jax.Array, 
 
     Args:
         values: [B, S] float, values[b, t] = V_t, the value after reading x_0..x_t.
-        is_correct: [B], the outcome R of each row's solution: 1 or 0.
+        is_correct: [B], the outcome R of each row's solution: 1 or 0, or a probability.
         target_mask: [B, S], response tokens and EOS, one contiguous run per row. Position 0 is never a target:
             no value precedes it.
         gamma: discount per token, in [0, 1].
@@ -27,18 +54,14 @@ def td_errors(values: jax.Array, is_correct: jax.Array, target_mask: jax.Array, 
 
     Source: Sutton 1988; Schulman et al. 2016 (arXiv 1506.02438), equation 9.
     """
-    values, is_correct, target_mask = jnp.asarray(values), jnp.asarray(is_correct), jnp.asarray(target_mask)
-    chex.assert_rank([values, is_correct, target_mask], [2, 1, 2])
-    chex.assert_type(values, float)
-    chex.assert_equal_shape([values, target_mask])
-    chex.assert_equal_shape_prefix([values, is_correct], 1)
-    require_discounts(gamma, 1.0)
-
-    v_BxS = values.astype(jnp.float32)
+    v_BxS, mask_BxS = as_tokens(values, target_mask)
+    is_correct = jnp.asarray(is_correct, jnp.float32)
+    chex.assert_shape(is_correct, v_BxS.shape[:1])
+    _require_discounts(gamma, 1.0)
+    mask_BxS = mask_BxS.at[:, 0].set(False)
     before_BxS = jnp.pad(v_BxS[:, :-1], ((0, 0), (1, 0)))
-    mask_BxS = (target_mask != 0).at[:, 0].set(False)
     last_BxS = mask_BxS & ~jnp.pad(mask_BxS[:, 1:], ((0, 0), (0, 1)))
-    after_BxS = jnp.where(last_BxS, is_correct.astype(jnp.float32)[:, None], gamma * v_BxS)
+    after_BxS = jnp.where(last_BxS, is_correct[:, None], gamma * v_BxS)
     return jnp.where(mask_BxS, after_BxS - before_BxS, 0.0)
 
 
@@ -57,10 +80,10 @@ def token_advantages(
     with the errors of `td_errors`. At gamma = lambda = 1 the sum telescopes to A_j = R - V_{j-1}.
 
     Args:
-        values: [B, S] float, values[b, t] = V_t, the value after reading x_0..x_t.
-        is_correct: [B], the outcome R of each row's solution: 1 or 0.
-        target_mask: [B, S], response tokens and EOS, one contiguous run per row.
-        gamma: discount per token, in [0, 1].
+        values: as of `td_errors`, like is_correct, target_mask and gamma.
+        is_correct: [B].
+        target_mask: [B, S].
+        gamma: in [0, 1].
         lambda_: mixing parameter in [0, 1], one number or one per row [B] (see `length_adaptive_lambda`).
 
     Returns:
@@ -68,25 +91,26 @@ def token_advantages(
 
     Source: Schulman et al. 2016 (arXiv 1506.02438), equation 16.
     """
-    require_discounts(gamma, lambda_)
+    _require_discounts(gamma, lambda_)
     delta_BxS = td_errors(values, is_correct, target_mask, gamma=gamma)
-    B, _ = delta_BxS.shape
     lambda_ = jnp.asarray(lambda_, jnp.float32)
     chex.assert_rank(lambda_, {0, 1})
-    decay_B = jnp.broadcast_to(gamma * lambda_, (B,))
+    decay_B = jnp.broadcast_to(gamma * lambda_, delta_BxS.shape[:1])
 
     def body(advantage_B, delta_B):
         advantage_B = delta_B + decay_B * advantage_B
         return advantage_B, advantage_B
 
     _, advantages_SxB = jax.lax.scan(body, jnp.zeros_like(decay_B), delta_BxS.T, reverse=True)
-    # Before the response the recursion runs on over zero errors: what it carries there belongs to no token.
+    # Before the response the recursion continues over zero errors: what it carries there belongs to no token.
     mask_BxS = (jnp.asarray(target_mask) != 0).at[:, 0].set(False)
     return jnp.where(mask_BxS, advantages_SxB.T, 0.0)
 
 
 def length_adaptive_lambda(lengths: jax.Array, alpha: float) -> jax.Array:
-    """Mixing parameter that keeps the reward's reach in step with the response: lambda = 1 - 1 / (alpha * length).
+    """Mixing parameter with which the reward reaches equally far in short and long responses.
+
+        lambda = 1 - 1 / (alpha * length)
 
     Args:
         lengths: [B], response lengths in tokens.
@@ -112,36 +136,38 @@ def value_targets(
     gamma: float,
     lambda_: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """What the values of a response should have been, at the states j-1 of its tokens j.
+    """Returns G that the values of a response are trained towards, at the positions j - 1 before its tokens j.
 
         "lambda":       G_{j-1} = A_j + V_{j-1}
         "monte_carlo":  G_{j-1} = gamma^(e-j) * R
 
     Args:
         values: [B, S] float, values[b, t] = V_t; Monte Carlo returns do not read them.
-        is_correct: [B], the outcome R of each row's solution: 1 or 0.
+        is_correct: [B], the outcome R of each row's solution.
         target_mask: [B, S], response tokens and EOS, one contiguous run per row.
         returns: "monte_carlo" or "lambda".
         gamma: discount per token, in [0, 1].
         lambda_: mixing parameter of the lambda return, one number or one per row [B].
 
     Returns:
-        (targets [B, S] fp32, mask [B, S] bool), both indexed by the state; the targets are constants (no gradient)
-        and 0 outside the mask, which leaves out the last response token.
+        (targets [B, S] fp32, value_positions [B, S] bool), both indexed by the position of the value; the targets are
+        constants (no gradient) and 0 at other positions, of which the last response token is one.
 
     Source: Sutton and Barto 2018, section 12.1 (lambda return) and 3.3 (discounted return).
     """
     require("returns", returns, lambda r: r in ("monte_carlo", "lambda"), "'monte_carlo' or 'lambda'")
-    require_discounts(gamma, lambda_)
-    values, is_correct, target_mask = jnp.asarray(values), jnp.asarray(is_correct), jnp.asarray(target_mask)
-    chex.assert_rank([values, is_correct, target_mask], [2, 1, 2])
-    chex.assert_equal_shape([values, target_mask])
-    states_BxS = state_mask(target_mask)
+    _require_discounts(gamma, lambda_)
+    v_BxS, mask_BxS = as_tokens(values, target_mask)
+    value_positions_BxS = value_positions(mask_BxS)
     if returns == "lambda":
         advantages_BxS = token_advantages(values, is_correct, target_mask, gamma=gamma, lambda_=lambda_)
-        at_states_BxS = jnp.pad(advantages_BxS[:, 1:], ((0, 0), (0, 1)))
-        targets_BxS = at_states_BxS + values.astype(jnp.float32)
+        targets_BxS = jnp.pad(advantages_BxS[:, 1:], ((0, 0), (0, 1))) + v_BxS
     else:
-        after_BxS = jnp.sum(states_BxS, axis=1, keepdims=True) - jnp.cumsum(states_BxS, axis=1)
-        targets_BxS = jnp.power(jnp.float32(gamma), after_BxS) * is_correct.astype(jnp.float32)[:, None]
-    return jax.lax.stop_gradient(jnp.where(states_BxS, targets_BxS, 0.0)), states_BxS
+        n_after_BxS = jnp.sum(value_positions_BxS, axis=1, keepdims=True) - jnp.cumsum(value_positions_BxS, axis=1)
+        targets_BxS = jnp.power(jnp.float32(gamma), n_after_BxS) * jnp.asarray(is_correct, jnp.float32)[:, None]
+    return jax.lax.stop_gradient(jnp.where(value_positions_BxS, targets_BxS, 0.0)), value_positions_BxS
+
+
+def _require_discounts(gamma, lambda_) -> None:
+    require("gamma", gamma, lambda g: 0 <= g <= 1, "a discount from 0 to 1 (1.0 when values are probabilities)")
+    require("lambda_", lambda_, lambda mixing: 0 <= mixing <= 1, "a mixing parameter from 0 to 1 (0.95 is usual)")

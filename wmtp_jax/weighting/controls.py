@@ -1,17 +1,16 @@
 """Controls: weights that look like a critic's without knowing what it knows.
 
-A result is believable when the critic's weights beat these: `uniform` is no weighting, `shuffled` and `random` keep the
-distribution of the weights and lose their place, `solution_mean` keeps the choice of solutions and loses the tokens.
-All take and return weights of the whole global batch.
+A result is believable when the critic's weights beat these: `uniform` is no weighting; `shuffled` and `random` keep the
+distribution of the weights and assign them to other tokens; `solution_mean` keeps the choice of solutions and drops
+that of tokens. All take and return weights of the whole global batch.
 """
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from wmtp_jax.weighting.clipping import clip_to_mean_one
-from wmtp_jax.weighting.ranges import require_clip
-from wmtp_jax.weighting.weights import log_softmax_weights
+from wmtp_jax.weighting.masked import as_tokens
+from wmtp_jax.weighting.token_weights import clip_to_mean_one, log_softmax_weights
 
 
 def uniform_weights(mask: jax.Array) -> jax.Array:
@@ -31,15 +30,12 @@ def shuffled_weights(key: jax.Array, weights: jax.Array, mask: jax.Array) -> jax
     Returns:
         [B, S] fp32, 0 outside the mask, without gradient.
     """
-    weights, mask_BxS = jnp.asarray(weights), jnp.asarray(mask) != 0
-    chex.assert_rank([weights, mask_BxS], 2)
-    chex.assert_type(weights, float)
-    chex.assert_equal_shape([weights, mask_BxS])
+    weights_BxS, mask_BxS = as_tokens(weights, mask)
     outside_T, index_T = ~mask_BxS.ravel(), jnp.arange(mask_BxS.size, dtype=jnp.int32)
     noise_T = jax.random.uniform(key, outside_T.shape)
-    _, place_T = jax.lax.sort((outside_T, index_T), num_keys=1, is_stable=True)
+    _, target_T = jax.lax.sort((outside_T, index_T), num_keys=1, is_stable=True)
     _, _, source_T = jax.lax.sort((outside_T, noise_T, index_T), num_keys=2, is_stable=True)
-    shuffled_T = jnp.zeros(mask_BxS.size, jnp.float32).at[place_T].set(weights.astype(jnp.float32).ravel()[source_T])
+    shuffled_T = jnp.zeros(mask_BxS.size, jnp.float32).at[target_T].set(weights_BxS.ravel()[source_T])
     return jax.lax.stop_gradient(jnp.where(mask_BxS, shuffled_T.reshape(mask_BxS.shape), 0.0))
 
 
@@ -58,7 +54,7 @@ def random_weights(
     Args:
         key: a JAX random key.
         mask: [B, S], the imitated tokens.
-        mean: of the critic's weights, > 0. Weights of mean 1 leave here, so it acts through variance / mean^2.
+        mean: of the critic's weights, > 0. The result has mean 1, so it acts through variance / mean^2.
         variance: of the critic's weights, >= 0.
         clip: (min, max) with 0 <= min < 1 < max; None rescales to mean 1 without bounds.
 
@@ -70,14 +66,11 @@ def random_weights(
     """
     mask_BxS = jnp.asarray(mask) != 0
     chex.assert_rank(mask_BxS, 2)
-    require_clip(clip)
     mean, variance = jnp.float32(mean), jnp.float32(variance)
     log_variance = jnp.log1p(variance / (mean * mean))
     noise_BxS = jax.random.normal(key, mask_BxS.shape, jnp.float32)
     log_weights_BxS = jnp.log(mean) - 0.5 * log_variance + jnp.sqrt(log_variance) * noise_BxS
-    log_weights_BxS = log_softmax_weights(log_weights_BxS, mask_BxS)
-    weights_BxS = jnp.exp(log_weights_BxS) if clip is None else clip_to_mean_one(log_weights_BxS, mask_BxS, clip=clip)
-    return jax.lax.stop_gradient(jnp.where(mask_BxS, weights_BxS, 0.0))
+    return clip_to_mean_one(log_softmax_weights(log_weights_BxS, mask_BxS), mask_BxS, clip=clip)
 
 
 def solution_mean_weights(weights: jax.Array, mask: jax.Array) -> jax.Array:
@@ -90,10 +83,7 @@ def solution_mean_weights(weights: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
         [B, S] fp32, 0 outside the mask, without gradient; the mean over the batch is unchanged.
     """
-    weights, mask_BxS = jnp.asarray(weights), jnp.asarray(mask) != 0
-    chex.assert_rank([weights, mask_BxS], 2)
-    chex.assert_type(weights, float)
-    chex.assert_equal_shape([weights, mask_BxS])
-    total_Bx1 = jnp.sum(jnp.where(mask_BxS, weights.astype(jnp.float32), 0.0), axis=1, keepdims=True)
+    weights_BxS, mask_BxS = as_tokens(weights, mask)
+    total_Bx1 = jnp.sum(jnp.where(mask_BxS, weights_BxS, 0.0), axis=1, keepdims=True)
     mean_Bx1 = total_Bx1 / jnp.maximum(jnp.sum(mask_BxS, axis=1, keepdims=True), 1)
     return jax.lax.stop_gradient(jnp.where(mask_BxS, mean_Bx1, 0.0))

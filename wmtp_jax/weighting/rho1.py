@@ -1,37 +1,12 @@
-"""Rho-1: weights from what a reference model finds easier than the policy does."""
+"""Rho-1: weights from what a reference model finds easier than the policy does, and how far the two are apart."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wmtp_jax.weighting.masked import masked_mean
-from wmtp_jax.weighting.ranges import require
-from wmtp_jax.weighting.weights import token_weights
-
-
-def _excess(policy_nll, reference_nll, mask) -> tuple[jax.Array, jax.Array]:
-    policy_nll, reference_nll, mask = jnp.asarray(policy_nll), jnp.asarray(reference_nll), jnp.asarray(mask)
-    chex.assert_rank([policy_nll, reference_nll, mask], 2)
-    chex.assert_type([policy_nll, reference_nll], float)
-    chex.assert_equal_shape([policy_nll, reference_nll, mask])
-    excess_BxS = policy_nll.astype(jnp.float32) - reference_nll.astype(jnp.float32)
-    return jax.lax.stop_gradient(excess_BxS), mask != 0
-
-
-def _keep_largest(scores_BxS: jax.Array, mask_BxS: jax.Array, keep_fraction: float) -> jax.Array:
-    """1 for the round-half-even(keep_fraction * T) mask tokens with the largest scores, 0 for the others.
-
-    Of equal scores the first in flat order is kept. The number kept is Python's own `round(keep_fraction * T)`: read
-    from a table, because the same product in fp32 can fall on the other side of a half.
-    """
-    B, S = mask_BxS.shape
-    n_kept_of = np.rint(keep_fraction * np.arange(B * S + 1, dtype=np.float64)).astype(np.int32)
-    n_kept = jnp.asarray(n_kept_of)[jnp.sum(mask_BxS, dtype=jnp.int32)]
-    in_mask_T, index_T = mask_BxS.ravel(), jnp.arange(B * S, dtype=jnp.int32)
-    *_, order_T = jax.lax.sort((~in_mask_T, -scores_BxS.ravel(), index_T), num_keys=2, is_stable=True)
-    kept_T = jnp.zeros(B * S, jnp.float32).at[order_T].set((index_T < n_kept).astype(jnp.float32), unique_indices=True)
-    return kept_T.reshape(B, S)
+from wmtp_jax.weighting.masked import as_tokens, masked_mean, require
+from wmtp_jax.weighting.token_weights import token_weights
 
 
 def rho1_weights(
@@ -85,3 +60,34 @@ def rho1_weights(
 def reference_loss_diff(policy_nll: jax.Array, reference_nll: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean excess loss over the mask, in nats: how far the policy is behind the reference (0 for an empty mask)."""
     return masked_mean(*_excess(policy_nll, reference_nll, mask))
+
+
+def kl_divergence(policy_logits: jax.Array, reference_logits: jax.Array) -> jax.Array:
+    """KL(policy || reference) = sum_v p(v) (ln p(v) - ln q(v)): float [..., V], [..., V] -> fp32 [...] in nats."""
+    chex.assert_type([policy_logits, reference_logits], float)
+    chex.assert_equal_shape([policy_logits, reference_logits])
+    log_p = jax.nn.log_softmax(policy_logits.astype(jnp.float32))
+    log_q = jax.nn.log_softmax(reference_logits.astype(jnp.float32))
+    p = jnp.exp(log_p)
+    return jnp.sum(jnp.where(p > 0, p * (log_p - log_q), 0.0), axis=-1)
+
+
+def _excess(policy_nll, reference_nll, mask) -> tuple[jax.Array, jax.Array]:
+    policy_BxS, mask_BxS = as_tokens(policy_nll, mask)
+    reference_BxS, _ = as_tokens(reference_nll, mask)
+    return jax.lax.stop_gradient(policy_BxS - reference_BxS), mask_BxS
+
+
+def _keep_largest(scores_BxS: jax.Array, mask_BxS: jax.Array, keep_fraction: float) -> jax.Array:
+    """1 for the round-half-even(keep_fraction * T) mask tokens with the largest scores, 0 for the others.
+
+    Of equal scores the first in flat order is kept. The number kept is Python's own `round(keep_fraction * T)`: read
+    from a table, because the same product in fp32 can fall on the other side of a half.
+    """
+    B, S = mask_BxS.shape
+    n_kept_of = np.rint(keep_fraction * np.arange(B * S + 1, dtype=np.float64)).astype(np.int32)
+    n_kept = jnp.asarray(n_kept_of)[jnp.sum(mask_BxS, dtype=jnp.int32)]
+    in_mask_T, index_T = mask_BxS.ravel(), jnp.arange(B * S, dtype=jnp.int32)
+    *_, order_T = jax.lax.sort((~in_mask_T, -scores_BxS.ravel(), index_T), num_keys=2, is_stable=True)
+    kept_T = jnp.zeros(B * S, jnp.float32).at[order_T].set((index_T < n_kept).astype(jnp.float32), unique_indices=True)
+    return kept_T.reshape(B, S)

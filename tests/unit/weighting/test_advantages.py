@@ -14,9 +14,9 @@ from wmtp_jax.weighting import (
     WeightingError,
     before_last_token,
     length_adaptive_lambda,
-    state_mask,
     td_errors,
     token_advantages,
+    value_positions,
     value_targets,
 )
 
@@ -173,7 +173,7 @@ def test_without_discount_and_mixing_the_advantage_is_outcome_less_baseline(batc
 def test_only_the_states_before_response_tokens_influence_anything(batch, gamma, lambda_):
     """The value at the last response token, at earlier prompt tokens and on padding may be anything, even NaN."""
     values, is_correct, mask = batch
-    elsewhere = np.where(state_mask(mask), values, np.nan)
+    elsewhere = np.where(value_positions(mask), values, np.nan)
     for compute in (advantages, lambda_targets):
         expected = compute(values, is_correct, mask, gamma=gamma, lambda_=lambda_)
         chex.assert_trees_all_equal(compute(elsewhere, is_correct, mask, gamma=gamma, lambda_=lambda_), expected)

@@ -33,8 +33,3 @@ def test_each_warning_names_its_number(change, words):
     (warning,) = collapse_warnings({**HEALTHY, **change})
     assert words in warning
     assert warning.endswith(".")
-
-
-def test_thresholds_are_settings():
-    assert len(collapse_warnings(HEALTHY, least_effective_share=0.7)) == 1
-    assert len(collapse_warnings(HEALTHY, most_position_correlation=0.1)) == 1
