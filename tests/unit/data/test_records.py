@@ -108,6 +108,56 @@ def test_a_wrong_line_is_named(write_jsonl, fields, line, said):
     assert said in str(error.value)
 
 
+LENGTH = len("    return a + b\n")
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({}, "field 'weights' is an object; expected an array of [begin, end, weight]"),
+        ([3], "weights[0] is 3; expected [begin, end, weight], a span of characters"),
+        ([[0, 1]], "weights[0] is [0, 1]; expected [begin, end, weight]"),
+        ([[0, 1, 1], [1, 2, 1, 1]], "weights[1] is [1, 2, 1, 1]; expected"),
+        ([[1.0, 2, 1]], "weights[0] covers 1.0 to 2; expected whole numbers 0 <= begin < end <= 17"),
+        ([[False, True, 1]], "weights[0] covers False to True"),
+        ([["0", 2, 1]], "weights[0] covers '0' to 2"),
+        ([[-1, 2, 1]], "weights[0] covers -1 to 2"),
+        ([[2, 2, 1]], "weights[0] covers 2 to 2"),
+        ([[3, 2, 1]], "weights[0] covers 3 to 2"),
+        ([[0, LENGTH + 1, 1]], f"weights[0] covers 0 to {LENGTH + 1}; expected whole numbers 0 <= begin < end <= 17"),
+        ([[0, 10**400, 1]], "weights[0] covers 0 to 1000"),
+        ([[0, 4, 1], [3, 5, 1]], "weights[1] begins at 3, before the end 4 of the span before it"),
+        ([[4, 5, 1], [0, 1, 1]], "weights[1] begins at 0, before the end 5"),
+        ([[0, 1, -0.5]], "weights[0] has the weight -0.5; expected a finite number, 0 or more"),
+        ([[0, 1, True]], "weights[0] has the weight True"),
+        ([[0, 1, "1"]], "weights[0] has the weight '1'"),
+        ([[0, 1, None]], "weights[0] has the weight None"),
+        ([[0, 1, 10**400]], "weights[0] has the weight 1000"),
+        ([[0, 1, 1e39]], "weights[0] has the weight 1e+39"),
+    ],
+)
+def test_wrong_weights_are_named(write_jsonl, fields, weights, said):
+    path = write_jsonl(fields, {**fields, "weights": weights})
+    with pytest.raises(UserError) as error:
+        list(read_records(path))
+    assert one_sentence(error).startswith(f"{path}:2: {said}")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_weights_are_finite(write_jsonl, fields, number):
+    line = json.dumps({**fields, "weights": [[0, 1, 7]]}).replace("7]]", f"{number}]]").encode()
+    with pytest.raises(UserError, match=r":1: .*(is not a JSON number|expected a finite number)"):
+        list(read_records(write_jsonl(line)))
+
+
+@pytest.mark.parametrize(
+    ("weights", "read"), [(None, None), ([], ()), ([[0, LENGTH, 0], [LENGTH - 1, LENGTH, 2.5]][1:], ((16, 17, 2.5),))]
+)
+def test_weights_are_optional(write_jsonl, fields, weights, read):
+    absent, given = read_records(write_jsonl(fields, {**fields, "weights": weights}))
+    assert (absent.weights, given.weights) == (None, read)
+
+
 def test_records_before_the_bad_line_are_delivered(write_jsonl, fields):
     records = read_records(write_jsonl(fields, b"{"))
     assert next(records).task_id == fields["task_id"]
