@@ -80,3 +80,31 @@ class ModelConfig:
     @property
     def n_trunk_layers(self) -> int:
         return self.n_layers - self.n_future_tokens
+
+
+def leaf_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shape per leaf of the param tree, by dotted path; nothing is built or traced, so any numbers will do.
+
+    The stacked leaves of `trunk` and `heads` have a leading axis of layers.
+    """
+    D, H, K, Q = config.dim, config.n_heads, config.n_kv_heads, config.head_dim
+    F, V = config.ffn_dim, config.vocab_size
+    block = {
+        "attention.wq": (D, H, Q),
+        "attention.wk": (D, K, Q),
+        "attention.wv": (D, K, Q),
+        "attention.wo": (H, Q, D),
+        "feed_forward.w1": (D, F),
+        "feed_forward.w3": (D, F),
+        "feed_forward.w2": (F, D),
+        "attention_norm.scale": (D,),
+        "ffn_norm.scale": (D,),
+    }
+    stacked = lambda stack, depth: {f"{stack}.{name}": (depth, *shape) for name, shape in block.items()}
+    shapes = {
+        "tok_embeddings.embedding": (V, D),
+        **stacked("trunk", config.n_trunk_layers),
+        **stacked("heads", config.n_future_tokens),
+        "norm.scale": (D,),
+    }
+    return shapes if config.tie_embeddings else {**shapes, "output.kernel": (D, V)}
