@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from converters.convert import run_plan
-from converters.meta import META
-from converters.plan import make_plan
 from converters.slots import Slot, leaf_shapes, slots, torch_shape
 from converters.stored import DTYPES, parse_dtype
+
+from converters.meta import META
+from converters.plan import make_plan
 from wmtp_jax.model import ModelConfig
 
 ROOT = Path(__file__).parents[1]

@@ -1,8 +1,8 @@
 """Model files <-> Flax param trees: Meta's layout, Hugging Face's Llama, and the tree itself."""
 
-from converters.convert import save_hf, save_meta, save_tree
 from converters.errors import ConverterError
 from converters.load import load, load_hf, load_meta, load_reward_model, load_tree
+from converters.save import save_hf, save_meta, save_tree
 
 __all__ = [
     "ConverterError",

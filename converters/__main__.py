@@ -1,56 +1,61 @@
 """python -m converters {inspect,convert,verify}: look at a model in files, convert it, check its digests."""
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from converters.checkpoint import LAYOUTS, open_checkpoint
-from converters.convert import convert
-from converters.describe import describe_checkpoint, describe_plan
+from converters.inspect import describe_checkpoint, describe_plan, verify
 from converters.output import check_destination
-from converters.plan import make_plan
-from converters.stored import DTYPES, parse_dtype
-from converters.verify import verify
-from wmtp_jax.byte_progress import ByteProgress
-from wmtp_jax.errors import UserError
+from converters.plan import MAX_SHARD_BYTES, make_plan
+from converters.save import convert
+from converters.tensor import DTYPES, parse_dtype
+from wmtp_jax import cli
+from wmtp_jax.errors import shown
+from wmtp_jax.progress import Progress
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_EXAMPLES = """examples:
-  python -m converters inspect models/7B_1T_4
-  python -m converters convert models/7B_1T_4 models/7b-flax --to flax --dtype bfloat16
-  python -m converters convert models/sheared-llama models/sheared-mtp --to meta --grow_heads 4
-  python -m converters verify models/7b-flax
-"""
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT]B)", text.strip(), re.IGNORECASE)
     if not match or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; expected a number with KB, MB, GB or TB, as in 5GB")
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not a size; expected a number with KB, MB, GB or TB, as in 5GB"
+        )
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m converters",
+def _parser() -> cli.ArgumentParser:
+    prog = "python -m converters"
+    parser = cli.ArgumentParser(
+        prog=prog,
         description="Converts models between Meta's layout, Hugging Face's Llama and our Flax tree.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=[f"{prog} inspect models/7B_1T_4", f"{prog} convert models/7B_1T_4 models/7b-flax --to flax"],
     )
     commands = parser.add_subparsers(dest="command", required=True)
     layout = {"dest": "layout", "choices": list(LAYOUTS), "help": "layout, where the directory holds more than one"}
 
-    inspect = commands.add_parser("inspect", help="layout, architecture and tensors of a model; reads no weights")
-    inspect.add_argument("directory", type=Path)
+    inspect = commands.add_parser(
+        "inspect",
+        help="layout, architecture and tensors of a model; reads no weights",
+        examples=[f"{prog} inspect models/7B_1T_4", f"{prog} inspect models/both --from hf"],
+    )
+    inspect.add_argument("directory", type=Path, metavar="DIR", help="a Meta, Hugging Face or Flax-tree directory")
     inspect.add_argument("--from", **layout)
 
     converting = commands.add_parser(
         "convert",
         help="write a model in another layout",
         description="Writes DESTINATION completely or not at all. A conversion that was killed continues where it "
-        "stood when the same command is given again.",
+        "stood when the same command is given again. What a manifest.json of the source vouches for is checked.",
+        examples=[
+            f"{prog} convert models/7B_1T_4 models/7b-flax --to flax --dtype bfloat16",
+            f"{prog} convert models/sheared-llama models/sheared-mtp --to meta --grow_heads 4",
+        ],
     )
     converting.add_argument("source", type=Path, metavar="SOURCE", help="a Meta, Hugging Face or Flax-tree directory")
     converting.add_argument("destination", type=Path, metavar="DESTINATION", help="must not exist or be empty")
@@ -58,24 +63,35 @@ def _parser() -> argparse.ArgumentParser:
     converting.add_argument("--from", **layout)
     converting.add_argument("--dtype", choices=list(DTYPES), help="of what is written (default: as in the source)")
     converting.add_argument(
-        "--grow_heads", type=int, metavar="N", help="make a plain Llama an MTP model; heads copy its last layer"
+        "--grow_heads",
+        type=cli.integer(2, 1000),
+        metavar="N",
+        help="make a plain Llama an MTP model; heads copy its last layer",
     )
     converting.add_argument(
-        "--max_shard_size", type=_size, default="5GB", metavar="SIZE", help="largest weight file (default: 5GB)"
+        "--max_shard_size",
+        type=_size,
+        default=MAX_SHARD_BYTES,
+        metavar="SIZE",
+        help="of a weight file (default: 5GB)",
     )
     converting.add_argument("--dry_run", action="store_true", help="print the map and write nothing")
 
-    verifying = commands.add_parser("verify", help="compare every byte with manifest.json and SHA256SUMS")
-    verifying.add_argument("directory", type=Path)
+    verifying = commands.add_parser(
+        "verify",
+        help="compare every byte with manifest.json and SHA256SUMS",
+        examples=[f"{prog} verify models/7b-flax", f"{prog} verify storage/models_v2/micro-mtp"],
+    )
+    verifying.add_argument("directory", type=Path, metavar="DIR", help="a model with one of these files")
     verifying.add_argument("--from", **layout)
     return parser
 
 
-def _inspect(arguments) -> None:
+def _inspect(arguments: argparse.Namespace) -> None:
     print("\n".join(describe_checkpoint(open_checkpoint(arguments.directory, arguments.layout))))
 
 
-def _convert(arguments) -> None:
+def _convert(arguments: argparse.Namespace) -> None:
     check_destination(arguments.destination)
     source = open_checkpoint(arguments.source, arguments.layout)
     plan = make_plan(
@@ -88,7 +104,8 @@ def _convert(arguments) -> None:
     if arguments.dry_run:
         print("\n".join(describe_plan(source, plan)))
         return
-    with ByteProgress(plan.nbytes, f"{source.layout.name} -> {plan.target.name}") as progress:
+    what = f"{source.layout.name} -> {plan.target.name}"
+    with Progress(plan.nbytes / 1e6, what, unit="MB", rate="MB") as progress:
         convert(source, plan, arguments.destination, progress)
     for note in plan.notes:
         print(f"note: {note}")
@@ -97,31 +114,25 @@ def _convert(arguments) -> None:
     )
 
 
-def _verify(arguments) -> None:
+def _verify(arguments: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(arguments.directory, arguments.layout)
-    with ByteProgress(sum(tensor.nbytes for tensor in checkpoint.tensors.values()), "verify") as progress:
-        findings = verify(checkpoint, progress)
+    megabytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values()) / 1e6
+    with Progress(megabytes, "verify", unit="MB", rate="MB") as progress:
+        findings = verify(checkpoint, lambda nbytes: progress.advance(nbytes / 1e6))
     for finding in findings:
         print(f"{arguments.directory}: {finding}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code (0, or 2 after a mistake that the user can correct)."""
+    """Runs one command; returns the exit code (see `wmtp_jax.cli`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    again = "the same command continues the conversion" if arguments[:1] == ["convert"] else ""
+    return cli.run(functools.partial(_run, arguments), again)
+
+
+def _run(argv: Sequence[str]) -> None:
     arguments = _parser().parse_args(argv)
-    try:
-        {"inspect": _inspect, "convert": _convert, "verify": _verify}[arguments.command](arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        again = "; the same command continues the conversion" if arguments.command == "convert" else ""
-        print(f"error: {error.filename or 'disk'}: {error.strerror or error}{again}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        again = "; the same command continues the conversion" if arguments.command == "convert" else ""
-        print(f"\nstopped{again}", file=sys.stderr)
-        return 130
-    return 0
+    {"inspect": _inspect, "convert": _convert, "verify": _verify}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,55 @@
-"""A model in files: which layout, which architecture, where each slot lies. Opening reads no weights but tied ones."""
+"""A model in files: found, its layout detected, and opened; reads no weights but those of tied embeddings."""
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from converters.arrangement import arrangement_of
 from converters.errors import ConverterError, check_tensors
 from converters.hugging_face import HUGGING_FACE
-from converters.json_file import read_json
-from converters.layout import Layout, Origin, Place
+from converters.layout import Layout, Origin, TensorRef, Weight, to_weight, weight_shape
 from converters.meta import META
-from converters.slots import Slot, leaf_shapes, to_torch, torch_shape
-from converters.stored import StoredTensor, as_bits, check_finite, same_bytes
+from converters.safetensors_file import read_safetensors
+from converters.tensor import StoredTensor, as_bits, check_finite, same_bytes
+from converters.torch_file import read_torch
 from converters.tree import TREE
-from converters.value_head import check_value_head, take_value_head
-from converters.weights import find_weights, list_tensors
-from wmtp_jax.model import ModelConfig
+from converters.value_head import VALUE_HEAD_FILE, check_value_head, take_value_head
+from wmtp_jax.errors import shown
+from wmtp_jax.jsonl import read_object
+from wmtp_jax.model import ModelConfig, leaf_shapes
 
 LAYOUTS = {layout.name: layout for layout in (META, HUGGING_FACE, TREE)}
+_TOKENIZER_FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where in a model's directory its files lie, "." for the directory itself.
+
+    Attributes:
+        weights: of the weight files and their index.
+        configs: of the config file.
+        tokenizer: of the tokenizer's files.
+    """
+
+    weights: str
+    configs: str
+    tokenizer: str
+
+
+FLAT = Folders(weights=".", configs=".", tokenizer=".")
+FOLDERS = Folders(weights="safetensors", configs="configs", tokenizer="tokenizer")  # as under storage/models_v2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +61,7 @@ class Checkpoint:
         weights: the weight file, or the index of several.
         tensors: by name, without the ignored ones.
         ignored: names of tensors that carry no parameters.
-        places: where each slot lies.
+        refs: where each weight is stored.
         origin: what the files say beyond the architecture.
         value_head: of a reward model, [1, D]; else None.
     """
@@ -43,7 +73,7 @@ class Checkpoint:
     config: ModelConfig
     tensors: dict[str, StoredTensor]
     ignored: tuple[str, ...]
-    places: dict[Slot, Place]
+    refs: dict[Weight, TensorRef]
     origin: Origin
     value_head: StoredTensor | None
 
@@ -58,51 +88,65 @@ class Checkpoint:
         paths = {self.config_path, self.weights} | {tensor.path for tensor in self.tensors.values()}
         return sorted(paths | ({self.value_head.path} if self.value_head else set()))
 
-    def dtype(self, slot: Slot) -> np.dtype:
-        """Element type in the file."""
-        return self.tensors[self.places[slot].tensor].dtype
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        """Files of the tokenizer, which travel along unchanged."""
+        folder = self.directory / _folders_of(self.directory).tokenizer
+        return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
 
-    def matrix(self, slot: Slot) -> np.ndarray:
-        """Reads one slot as a torch weight of Meta's layout, in the file's dtype.
+    def dtype(self, weight: Weight) -> np.dtype:
+        """Element type in the file."""
+        return self.tensors[self.refs[weight].tensor].dtype
+
+    def read(self, weight: Weight) -> np.ndarray:
+        """The weight as a matrix (in, out) or a vector, in the file's dtype.
 
         Raises:
             ConverterError: NaN or infinity among the values, or a file that ends early.
         """
-        place = self.places[slot]
-        stored = self.tensors[place.tensor].read(place.layer)
-        layer = "" if place.layer is None else f" (layer {place.layer})"
-        check_finite(stored, f"{place.tensor}{layer} of {self.tensors[place.tensor].path}")
-        shape = torch_shape(slot.leaf, self.shapes[slot.leaf])
-        return to_torch(as_bits(stored), place.form, shape, self.config.head_dim).view(stored.dtype)
+        ref = self.refs[weight]
+        stored = self.tensors[ref.tensor].read(ref.layer)
+        layer = "" if ref.layer is None else f" (layer {ref.layer})"
+        check_finite(stored, f"{ref.tensor}{layer} of {self.tensors[ref.tensor].path}")
+        shape = weight_shape(weight.leaf, self.shapes[weight.leaf])
+        return to_weight(as_bits(stored), ref.transform, shape, self.config.head_dim).view(stored.dtype)
 
 
 def open_checkpoint(directory: str | Path, layout: str | None = None) -> Checkpoint:
     """Opens a model directory and checks that its tensors are exactly those of its architecture.
 
     Args:
-        directory: of a model in any layout, its files side by side or in folders (`converters.arrangement`).
+        directory: of a model in any layout, its files side by side or in `FOLDERS`.
         layout: "meta", "hf" or "flax"; None looks at the config file.
 
     Raises:
         ConverterError: not a model, damaged, or tensors that do not fit the config.
+        FileError: a config or an index that is no JSON object.
     """
     directory = Path(directory)
+    if directory.is_file():
+        raise ConverterError(f"{directory}: is a file; expected the directory that holds a model's config and weights")
     if not directory.is_dir():
         raise ConverterError(f"{directory}: no such directory; expected one that holds a model")
-    arrangement = arrangement_of(directory)
-    configs = directory / arrangement.configs
+    folders = _folders_of(directory)
+    configs = directory / folders.configs
     chosen = LAYOUTS[layout] if layout else _detect(configs)
     config_path = next((configs / name for name in chosen.config_names if (configs / name).exists()), None)
     if config_path is None:
         raise ConverterError(f"{configs}: has no {chosen.config_names[0]}; expected a model in {chosen.title} layout")
-    record = read_json(config_path)
-    weights = find_weights(directory / arrangement.weights, chosen.weight_names)
-    found = list_tensors(weights)
+    record = read_object(config_path)
+    weights = _find_weights(directory / folders.weights, chosen.weight_names)
+    found = _list_tensors(weights)
     ignored = tuple(name for name in found if chosen.ignored.fullmatch(name))
     tensors = {name: tensor for name, tensor in found.items() if name not in ignored}
     tensors, value_head = take_value_head(tensors, weights)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     config, tied = chosen.read_config(record, str(config_path), shapes)
+    if chosen.block is not None and config.n_layers > max(1000, len(tensors)):  # Before that many are listed.
+        raise ConverterError(
+            f"{config_path}: says that there are {config.n_layers} layers, but {weights.name} holds {len(tensors)} "
+            "tensors; correct one of the two"
+        )
     config, tied_copy = _decide_tied(chosen, config, tied, tensors, config_path)
     check_tensors(str(directory), chosen.tensor_shapes(config, tied_copy), shapes, config_path.name)
     for tensor in tensors.values():
@@ -112,8 +156,13 @@ def open_checkpoint(directory: str | Path, layout: str | None = None) -> Checkpo
     origin = Origin(chosen.name, record, tied_copy)
     if chosen is TREE and isinstance(record.get("origin"), dict):
         origin = _stored_origin(record["origin"], config_path)
-    places = chosen.places(config)
-    return Checkpoint(directory, chosen, config_path, weights, config, tensors, ignored, places, origin, value_head)
+    refs = chosen.refs(config)
+    return Checkpoint(directory, chosen, config_path, weights, config, tensors, ignored, refs, origin, value_head)
+
+
+def _folders_of(directory: Path) -> Folders:
+    in_folders = all((directory / folder).is_dir() for folder in (FOLDERS.weights, FOLDERS.configs))
+    return FOLDERS if in_folders else FLAT
 
 
 def _detect(directory: Path) -> Layout:
@@ -126,13 +175,71 @@ def _detect(directory: Path) -> Layout:
     raise ConverterError(f"{directory}: is not a model directory; expected one of {names} beside the weights")
 
 
-def _decide_tied(layout, config, tied, tensors, config_path) -> tuple[ModelConfig, bool]:
+def _find_weights(directory: Path, candidates: tuple[str, ...]) -> Path:
+    """The first candidate that exists, else the only safetensors file or index; a value head is not among them."""
+    for name in candidates:
+        if (directory / name).exists():
+            return directory / name
+    if (directory / "consolidated.01.pth").exists():
+        raise ConverterError(
+            f"{directory}: holds consolidated.01.pth, one part of a model-parallel model; merge the parts first"
+        )
+    found = sorted(directory.glob("*.safetensors.index.json")) or sorted(directory.glob("*.safetensors"))
+    found = [path for path in found if path.name != VALUE_HEAD_FILE]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found[:5])
+        raise ConverterError(
+            f"{directory}: holds several weight files and no index ({names}); keep one, or add the index"
+        )
+    raise ConverterError(f"{directory}: no weights found; expected one of {', '.join(candidates)}")
+
+
+def _list_tensors(weights: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a weight file, or of the shards that an index names."""
+    if not weights.name.endswith(".index.json"):
+        return _list_file(weights)
+    weight_map = read_object(weights).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ConverterError(f"{weights}: has no weight_map; expected tensor names with the files that hold them")
+    for name, shard in weight_map.items():
+        if not isinstance(shard, str) or shard != Path(shard).name or "\\" in shard or shard in ("", ".", ".."):
+            raise ConverterError(
+                f"{weights}: places {shown(name)[1:-1]} in {shown(shard)}; only bare names of files beside the index "
+                "are read"
+            )
+    tensors: dict[str, StoredTensor] = {}
+    for shard in dict.fromkeys(weight_map.values()):
+        for name, tensor in _list_file(weights.parent / shard).items():
+            if weight_map.get(name) != shard:
+                said = f"places it in {weight_map[name]}" if name in weight_map else "does not know it"
+                raise ConverterError(f"{weights.parent / shard}: holds {name}, but {weights.name} {said}; restore both")
+            tensors[name] = tensor
+    missing = [name for name in weight_map if name not in tensors]
+    if missing:
+        raise ConverterError(
+            f"{weights}: places {shown(missing[0])[1:-1]} in {weight_map[missing[0]]}, which does not hold it "
+            f"({len(missing)} such tensors); restore both"
+        )
+    return tensors
+
+
+def _list_file(path: Path) -> dict[str, StoredTensor]:
+    if not path.is_file():
+        raise ConverterError(f"{shown(str(path), 300)[1:-1]}: no such file")
+    return read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
+
+
+def _decide_tied(
+    layout: Layout, config: ModelConfig, tied: bool | None, tensors: Mapping[str, StoredTensor], config_path: Path
+) -> tuple[ModelConfig, bool]:
     """Whether the embeddings are tied, and whether the file repeats them as the output matrix.
 
     Tied is what the config file says. Where it says nothing (Meta's does not): a missing output matrix means tied,
     and so does one that equals the embeddings bit by bit.
     """
-    embedding = tensors.get(layout.place(config, Slot("tok_embeddings.embedding")).tensor)
+    embedding = tensors.get(layout.ref(config, Weight("tok_embeddings.embedding")).tensor)
     output = tensors.get(layout.tied_name)
     if output is None or embedding is None or tied is False:
         tied = output is None if tied is None else tied

@@ -10,45 +10,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.errors import ConverterError
-from converters.json_file import Fields
-from converters.layout import Layout, Place
-from converters.slots import HALF_SPLIT, PLAIN, Slot
+from converters.layout import AS_IS, ROPE_PERMUTED, TRANSPOSED, Fields, Layout
+from wmtp_jax.errors import shown
 from wmtp_jax.model import ModelConfig, ModelConfigError, RopeScaling
 
-_KEYS = {
-    "tok_embeddings.embedding": "model.embed_tokens.weight",
-    "norm.scale": "model.norm.weight",
-    "output.kernel": "lm_head.weight",
-}
-_BLOCK_KEYS = {
-    "attention.wq": ("self_attn.q_proj.weight", HALF_SPLIT),
-    "attention.wk": ("self_attn.k_proj.weight", HALF_SPLIT),
-    "attention.wv": ("self_attn.v_proj.weight", PLAIN),
-    "attention.wo": ("self_attn.o_proj.weight", PLAIN),
-    "feed_forward.w1": ("mlp.gate_proj.weight", PLAIN),
-    "feed_forward.w2": ("mlp.down_proj.weight", PLAIN),
-    "feed_forward.w3": ("mlp.up_proj.weight", PLAIN),
-    "attention_norm.scale": ("input_layernorm.weight", PLAIN),
-    "ffn_norm.scale": ("post_attention_layernorm.weight", PLAIN),
+_TABLE = {
+    # leaf: (tensor, transform)
+    "tok_embeddings.embedding": ("model.embed_tokens.weight", AS_IS),
+    "attention.wq": ("self_attn.q_proj.weight", ROPE_PERMUTED),
+    "attention.wk": ("self_attn.k_proj.weight", ROPE_PERMUTED),
+    "attention.wv": ("self_attn.v_proj.weight", TRANSPOSED),
+    "attention.wo": ("self_attn.o_proj.weight", TRANSPOSED),
+    "feed_forward.w1": ("mlp.gate_proj.weight", TRANSPOSED),
+    "feed_forward.w2": ("mlp.down_proj.weight", TRANSPOSED),
+    "feed_forward.w3": ("mlp.up_proj.weight", TRANSPOSED),
+    "attention_norm.scale": ("input_layernorm.weight", AS_IS),
+    "ffn_norm.scale": ("post_attention_layernorm.weight", AS_IS),
+    "norm.scale": ("model.norm.weight", AS_IS),
+    "output.kernel": ("lm_head.weight", TRANSPOSED),
 }
 
 
-def _place(config: ModelConfig, slot: Slot) -> Place:
-    if slot.layer is None:
-        return Place(_KEYS[slot.leaf], PLAIN)
-    stack, _, name = slot.leaf.partition(".")
-    key, form = _BLOCK_KEYS[name]
-    layer = slot.layer if stack == "trunk" else config.n_trunk_layers + slot.layer
-    return Place(f"model.layers.{layer}.{key}", form)
+def _block(config: ModelConfig, stack: str, layer: int) -> str:
+    return f"model.layers.{layer if stack == 'trunk' else config.n_trunk_layers + layer}"
 
 
 def _read_config(record: dict, where: str, _shapes: Mapping[str, tuple]) -> tuple[ModelConfig, bool]:
     fields = Fields(record, where)
-    _expect(where, "model_type", fields.text("model_type"), "llama", "other architectures are not read")
-    _expect(where, "hidden_act", fields.text("hidden_act", "silu"), "silu", "the feed-forward here is SwiGLU")
+    _expect(where, "model_type", fields.get("model_type", str), "llama", "other architectures are not read")
+    _expect(where, "hidden_act", fields.get("hidden_act", str, "silu"), "silu", "the feed-forward here is SwiGLU")
     for name in ("attention_bias", "mlp_bias"):
-        _expect(where, name, fields.flag(name, False), False, "linear layers here have no bias")
-    if "quantization_config" in fields:
+        _expect(where, name, fields.get(name, bool, False), False, "linear layers here have no bias")
+    if record.get("quantization_config") is not None:
         raise ConverterError(f"{where}: has a quantization_config; take the unquantised checkpoint instead")
     theta, scaling = _read_rope(fields)
     try:
@@ -56,44 +49,44 @@ def _read_config(record: dict, where: str, _shapes: Mapping[str, tuple]) -> tupl
             dim=fields.required("hidden_size"),
             n_layers=fields.required("num_hidden_layers"),
             n_heads=fields.required("num_attention_heads"),
-            n_kv_heads=fields.integer("num_key_value_heads"),
+            n_kv_heads=fields.get("num_key_value_heads", int),
             vocab_size=fields.required("vocab_size"),
-            head_dim=fields.integer("head_dim"),
+            head_dim=fields.get("head_dim", int),
             ffn_dim=fields.required("intermediate_size"),
-            norm_eps=fields.number("rms_norm_eps", 1e-6),
+            norm_eps=fields.get("rms_norm_eps", float, 1e-6),
             rope_theta=theta,
             rope_scaling=scaling,
-            max_seq_len=fields.integer("max_position_embeddings", 2048),
+            max_seq_len=fields.get("max_position_embeddings", int, 2048),
         )
     except ModelConfigError as error:
         raise ConverterError(f"{where}: {error}") from error
-    return config, fields.flag("tie_word_embeddings", False)
+    return config, fields.get("tie_word_embeddings", bool, False)
 
 
 def _expect(where, name, value, expected, reason):
     if value != expected:
-        raise ConverterError(f"{where}: the field {name!r} is {value!r}; only {expected!r} is read ({reason})")
+        raise ConverterError(f"{where}: the field {name!r} is {shown(value)}; only {expected!r} is read ({reason})")
 
 
 def _read_rope(fields: Fields) -> tuple[float, RopeScaling | None]:
     """Base and scaling from rope_theta + rope_scaling, or from rope_parameters of transformers 5."""
-    theta = fields.number("rope_theta", 1e4)
-    rope = fields.object("rope_parameters") or fields.object("rope_scaling")
-    if rope is None:
+    theta = fields.get("rope_theta", float, 1e4)
+    name = "rope_parameters" if fields.get("rope_parameters", dict) else "rope_scaling"
+    record = fields.get(name, dict)
+    if record is None:
         return theta, None
-    theta = rope.number("rope_theta", theta)
-    kind = rope.text("rope_type") or rope.text("type", "default")
+    rope = Fields(record, f"{fields.where}, {name}")
+    theta = rope.get("rope_theta", float, theta)
+    kind = rope.get("rope_type", str) or rope.get("type", str, "default")
     if kind == "default":
         return theta, None
     if kind != "llama3":
-        raise ConverterError(f"{rope.where}: the rope type is {kind!r}; only 'default' and 'llama3' are read")
-    numbers = {}
-    for field in dataclasses.fields(RopeScaling):
-        whole = field.name == "original_max_position_embeddings"
-        numbers[field.name] = rope.integer(field.name) if whole else rope.number(field.name)
-        if numbers[field.name] is None:
-            raise ConverterError(f"{rope.where}: the field {field.name!r} is missing; llama3 scaling needs it")
-    return theta, RopeScaling(**numbers)
+        raise ConverterError(f"{rope.where}: the rope type is {shown(kind)}; only 'default' and 'llama3' are read")
+    values = {field.name: rope.get(field.name, field.type) for field in dataclasses.fields(RopeScaling)}
+    for name, value in values.items():
+        if value is None:
+            raise ConverterError(f"{rope.where}: the field {name!r} is missing; llama3 scaling needs it")
+    return theta, RopeScaling(**values)
 
 
 def _write_config(config: ModelConfig, base: dict, dtype: str, _equal_output: bool) -> dict[str, Any]:
@@ -137,11 +130,11 @@ HUGGING_FACE = Layout(
         "pytorch_model.bin",
     ),
     stem="model",
-    keeps_leaves=False,
     tied_name="lm_head.weight",
     writes_tied_copy=False,
     ignored=re.compile(r".*\.rotary_emb\.inv_freq"),
-    place=_place,
+    table=_TABLE,
+    block=_block,
     read_config=_read_config,
     write_config=_write_config,
 )

@@ -1,18 +1,19 @@
 """Reads a model into a JAX param tree, leaf by leaf and straight into its shards."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
 
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
-from converters.parameters import flatten, unflatten
-from converters.slots import TRANSPOSED, copy_tiled, from_torch, slots_of
-from converters.stored import as_bits, check_finite, parse_dtype
-from converters.tree import TREE
+from converters.layout import Weight, copy_tiled, weights_of
+from converters.tensor import as_bits, check_finite, parse_dtype
 from converters.value_head import VALUE_HEAD
 from wmtp_jax.model import ModelConfig
+
+if TYPE_CHECKING:  # jax is imported where arrays are made: converting files needs none of it.
+    import jax
 
 
 def load(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
@@ -28,6 +29,7 @@ def load(directory: str | Path, dtype=None, shardings: dict | None = None) -> tu
 
     Raises:
         ConverterError: not a model, tensors that do not fit the config, damaged files, NaN or infinity.
+        FileError: a config or an index that is no JSON object.
     """
     return _load(open_checkpoint(directory), dtype, shardings)
 
@@ -49,7 +51,7 @@ def load_tree(directory: str | Path, dtype=None, shardings: dict | None = None) 
 
 def load_reward_model(
     directory: str | Path, dtype=None, shardings: dict | None = None
-) -> tuple[ModelConfig, dict, jax.Array]:
+) -> "tuple[ModelConfig, dict, jax.Array]":
     """Reads a reward model: a backbone in any layout with a value head, such as Starling-RM-7B-alpha.
 
     Args:
@@ -63,6 +65,8 @@ def load_reward_model(
     Raises:
         ConverterError: as of `load`, and when there is no value head.
     """
+    import jax
+
     checkpoint = open_checkpoint(directory)
     if checkpoint.value_head is None:
         raise ConverterError(
@@ -75,19 +79,24 @@ def load_reward_model(
 
 
 def _load(checkpoint: Checkpoint, dtype, shardings: dict | None) -> tuple[ModelConfig, dict]:
+    from wmtp_jax.tree import flatten_tree, unflatten_tree
+
     wanted = parse_dtype(dtype)
-    by_leaf = None if shardings is None else flatten(shardings)
+    by_leaf = None if shardings is None else flatten_tree(shardings, ".")
     leaves = {}
     for leaf, shape in checkpoint.shapes.items():
         if by_leaf is not None and leaf not in by_leaf:
             raise ConverterError(f"shardings have no entry for {leaf}; expected a tree like the params")
         leaves[leaf] = _read_leaf(checkpoint, leaf, shape, wanted, by_leaf and by_leaf[leaf])
-    return checkpoint.config, unflatten(leaves)
+    return checkpoint.config, unflatten_tree(leaves, ".")
 
 
-def _read_leaf(checkpoint: Checkpoint, leaf: str, shape: tuple, wanted: np.dtype | None, sharding) -> jax.Array:
-    """One leaf; each slot is read once and only what this process holds is allocated."""
-    found = {checkpoint.dtype(slot) for slot in slots_of(leaf, shape)}
+def _read_leaf(checkpoint: Checkpoint, leaf: str, shape: tuple, wanted: np.dtype | None, sharding) -> "jax.Array":
+    """One leaf; each weight is read once and only what this process holds is allocated."""
+    import jax
+
+    weights = weights_of(checkpoint.config, leaf)
+    found = {checkpoint.dtype(weight) for weight in weights}
     if wanted is None and len(found) > 1:
         names = ", ".join(sorted(dtype.name for dtype in found))
         raise ConverterError(f"{checkpoint.directory}: the layers of {leaf} are stored as {names}; give a dtype")
@@ -99,8 +108,8 @@ def _read_leaf(checkpoint: Checkpoint, leaf: str, shape: tuple, wanted: np.dtype
     for index in indices:
         bounds = _bounds(index, shape)
         regions[bounds] = np.empty([stop - start for start, stop in bounds], dtype)
-    for slot in slots_of(leaf, shape):
-        _fill(checkpoint, slot, shape, regions)
+    for weight in weights:
+        _fill(checkpoint, weight, shape, regions)
     if sharding is None:
         return jax.device_put(regions[_bounds(indices[0], shape)])
     return jax.make_array_from_callback(shape, sharding, lambda index: regions[_bounds(index, shape)])
@@ -111,22 +120,18 @@ def _bounds(index: tuple, shape: tuple) -> tuple[tuple[int, int], ...]:
     return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
 
 
-def _fill(checkpoint: Checkpoint, slot, leaf_shape: tuple, regions: dict) -> None:
-    """Copies one slot into the regions that hold a part of it."""
-    stacked = slot.layer is not None
+def _fill(checkpoint: Checkpoint, weight: Weight, leaf_shape: tuple, regions: dict) -> None:
+    """Copies one weight into the regions that hold a part of it."""
+    stacked = weight.layer is not None
     holding = {
-        bounds: region[slot.layer - bounds[0][0]] if stacked else region
+        bounds: region[weight.layer - bounds[0][0]] if stacked else region
         for bounds, region in regions.items()
-        if not stacked or bounds[0][0] <= slot.layer < bounds[0][1]
+        if not stacked or bounds[0][0] <= weight.layer < bounds[0][1]
     }
     if not holding:
         return
-    matrix = checkpoint.matrix(slot)
-    shape = leaf_shape[1:] if stacked else leaf_shape
-    form = TREE.place(checkpoint.config, slot).form
-    values = from_torch(as_bits(matrix), form, checkpoint.config.head_dim)
-    if form == TRANSPOSED:
-        values = values.reshape(shape)  # Splits one axis of a transposed view: no copy.
+    matrix = checkpoint.read(weight)
+    values = as_bits(matrix).reshape(leaf_shape[1:] if stacked else leaf_shape)  # Splits an axis of a view: no copy.
     for bounds, target in holding.items():
         part = values[tuple(slice(start, stop) for start, stop in (bounds[1:] if stacked else bounds))]
         if target.dtype == matrix.dtype:
@@ -136,4 +141,4 @@ def _fill(checkpoint: Checkpoint, slot, leaf_shape: tuple, regions: dict) -> Non
         copy_tiled(copied, part)
         with np.errstate(over="ignore"):
             target[...] = copied.view(matrix.dtype)
-        check_finite(target, str(slot), before_cast=copied.view(matrix.dtype))
+        check_finite(target, str(weight), before_cast=copied.view(matrix.dtype))

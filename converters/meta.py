@@ -10,77 +10,68 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.errors import ConverterError
-from converters.json_file import Fields
-from converters.layout import Layout, Place
-from converters.slots import PLAIN, Slot
+from converters.layout import AS_IS, TRANSPOSED, Fields, Layout
+from wmtp_jax.errors import shown
 from wmtp_jax.model import ModelConfig, ModelConfigError, RopeScaling, derived_ffn_dim
 
-_KEYS = {
-    "tok_embeddings.embedding": "tok_embeddings.weight",
-    "norm.scale": "norm.weight",
-    "output.kernel": "output.weight",
-}
-_BLOCK_KEYS = {
-    "attention.wq": "attention.wq.weight",
-    "attention.wk": "attention.wk.weight",
-    "attention.wv": "attention.wv.weight",
-    "attention.wo": "attention.wo.weight",
-    "feed_forward.w1": "feed_forward.w1.weight",
-    "feed_forward.w2": "feed_forward.w2.weight",
-    "feed_forward.w3": "feed_forward.w3.weight",
-    "attention_norm.scale": "attention_norm.weight",
-    "ffn_norm.scale": "ffn_norm.weight",
+_TABLE = {
+    # leaf: (tensor, transform)
+    "tok_embeddings.embedding": ("tok_embeddings.weight", AS_IS),
+    "attention.wq": ("attention.wq.weight", TRANSPOSED),
+    "attention.wk": ("attention.wk.weight", TRANSPOSED),
+    "attention.wv": ("attention.wv.weight", TRANSPOSED),
+    "attention.wo": ("attention.wo.weight", TRANSPOSED),
+    "feed_forward.w1": ("feed_forward.w1.weight", TRANSPOSED),
+    "feed_forward.w2": ("feed_forward.w2.weight", TRANSPOSED),
+    "feed_forward.w3": ("feed_forward.w3.weight", TRANSPOSED),
+    "attention_norm.scale": ("attention_norm.weight", AS_IS),
+    "ffn_norm.scale": ("ffn_norm.weight", AS_IS),
+    "norm.scale": ("norm.weight", AS_IS),
+    "output.kernel": ("output.weight", TRANSPOSED),
 }
 
 _DEFAULT_SEQ_LEN = 2048  # Of Meta's ModelArgs; their params.json leave it out.
 
 
-def _place(config: ModelConfig, slot: Slot) -> Place:
-    if slot.layer is None:
-        return Place(_KEYS[slot.leaf], PLAIN)
-    stack, _, name = slot.leaf.partition(".")
+def _block(config: ModelConfig, stack: str, layer: int) -> str:
     if stack == "trunk":
-        block = f"layers.{slot.layer}"
-    elif slot.layer == 0:
-        block = f"layers.{config.n_trunk_layers}"
-    else:
-        block = f"extra_heads.{slot.layer - 1}"
-    return Place(f"{block}.{_BLOCK_KEYS[name]}", PLAIN)
+        return f"layers.{layer}"
+    return f"layers.{config.n_trunk_layers}" if layer == 0 else f"extra_heads.{layer - 1}"
 
 
 def _read_config(record: dict, where: str, shapes: Mapping[str, tuple]) -> tuple[ModelConfig, bool | None]:
     fields = Fields(record, where)
-    vocab_size = fields.integer("vocab_size", -1)
+    vocab_size = fields.get("vocab_size", int, -1)
     if vocab_size == -1:
         vocab_size = shapes.get("tok_embeddings.weight", (0,))[0]
-    multiple_of, multiplier = fields.integer("multiple_of"), fields.number("ffn_dim_multiplier")
+    multiple_of, multiplier = fields.get("multiple_of", int), fields.get("ffn_dim_multiplier", float)
     w1 = shapes.get("layers.0.feed_forward.w1.weight", ())
     ffn_dim = w1[0] if len(w1) == 2 else None
-    spelled_ffn_dim = fields.integer("ffn_dim")
-    tied = fields.flag("tie_embeddings")
+    spelled_ffn_dim = fields.get("ffn_dim", int)
+    tied = fields.get("tie_embeddings", bool)
     try:
         config = ModelConfig(
             dim=fields.required("dim"),
             n_layers=fields.required("n_layers"),
             n_heads=fields.required("n_heads"),
-            n_kv_heads=fields.integer("n_kv_heads"),
+            n_kv_heads=fields.get("n_kv_heads", int),
             vocab_size=vocab_size,
-            n_future_tokens=fields.integer("n_future_tokens", 1),
-            head_dim=fields.integer("head_dim"),
+            n_future_tokens=fields.get("n_future_tokens", int, 1),
+            head_dim=fields.get("head_dim", int),
             ffn_dim=ffn_dim or spelled_ffn_dim,
             multiple_of=multiple_of or 256,
             ffn_dim_multiplier=multiplier,
-            norm_eps=fields.number("norm_eps", 1e-5),
-            rope_theta=fields.number("rope_theta", 1e4),
+            norm_eps=fields.get("norm_eps", float, 1e-5),
+            rope_theta=fields.get("rope_theta", float, 1e4),
             rope_scaling=_read_scaling(fields),
-            max_seq_len=fields.integer("max_seq_len", _DEFAULT_SEQ_LEN),
+            max_seq_len=fields.get("max_seq_len", int, _DEFAULT_SEQ_LEN),
         )
     except ModelConfigError as error:
         raise ConverterError(f"{where}: {error}") from error
-    fields.integer("max_batch_size")  # Of Meta's inference code; says nothing about the model.
+    fields.get("max_batch_size", int)  # Of Meta's inference code; says nothing about the model.
     if fields.unread:
         raise ConverterError(
-            f"{where}: the field {min(fields.unread)!r} is unknown, so the model may not be a plain Llama; "
+            f"{where}: the field {shown(min(fields.unread))} is unknown, so the model may not be a plain Llama; "
             "remove it if it changes nothing"
         )
     if ffn_dim is not None:
@@ -106,19 +97,20 @@ def _check_ffn_dim(where, found, spelled, dim, multiple_of, multiplier) -> None:
 
 def _read_scaling(fields: Fields) -> RopeScaling | None:
     """`use_scaled_rope` with the two factors of Meta's code; `rope_scaling` spells out all four of ours."""
-    spelled, used = fields.object("rope_scaling"), fields.flag("use_scaled_rope", False)
-    factor, high = fields.number("rope_scaling_factor"), fields.number("rope_high_freq_factor")
-    if not used and spelled is None:
-        return None
+    spelled, used = fields.get("rope_scaling", dict), fields.get("use_scaled_rope", bool, False)
+    factor, high = fields.get("rope_scaling_factor", float), fields.get("rope_high_freq_factor", float)
     default = RopeScaling()
     if spelled is None:
+        if not used:
+            return None
         return RopeScaling(factor=factor or default.factor, high_freq_factor=high or default.high_freq_factor)
-    names = [field.name for field in dataclasses.fields(RopeScaling)]
-    if unknown := spelled.unread - set(names):
-        raise ConverterError(f"{spelled.where}: the field {min(unknown)!r} is unknown; expected {', '.join(names)}")
-    numbers = {name: spelled.number(name, getattr(default, name)) for name in names[:3]}
-    positions = spelled.integer(names[3], default.original_max_position_embeddings)
-    return RopeScaling(**numbers, original_max_position_embeddings=positions)
+    scaling = Fields(spelled, f"{fields.where}, rope_scaling")
+    kinds = {field.name: field.type for field in dataclasses.fields(RopeScaling)}
+    values = {name: scaling.get(name, kind, getattr(default, name)) for name, kind in kinds.items()}
+    if scaling.unread:
+        name = shown(min(scaling.unread))
+        raise ConverterError(f"{scaling.where}: the field {name} is unknown; expected {', '.join(kinds)}")
+    return RopeScaling(**values)
 
 
 def _write_config(config: ModelConfig, base: dict, _dtype: str, equal_output: bool) -> dict[str, Any]:
@@ -173,11 +165,11 @@ META = Layout(
         "consolidated.00.pth",
     ),
     stem="consolidated",
-    keeps_leaves=False,
     tied_name="output.weight",
     writes_tied_copy=True,
     ignored=re.compile(r"rope\.freqs"),
-    place=_place,
+    table=_TABLE,
+    block=_block,
     read_config=_read_config,
     write_config=_write_config,
 )

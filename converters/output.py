@@ -1,13 +1,13 @@
-"""A model directory in the making: built as NAME.partial/model, moved to NAME when complete, continued after a kill.
+"""The weight files of a model in the making: written in NAME.partial, continued after a kill, complete under NAME.
 
-Every tensor's place in its file is known before the first byte is written. A journal says which tensors are done and
-with which digest; whoever continues reads those bytes again and keeps a tensor only when its digest still matches.
+Every tensor's place in its file is known before the first byte is written. The journal, .NAME.journal, says which
+tensors are done and with which digest; whoever continues reads those bytes again and keeps a tensor only when its
+digest still matches.
 """
 
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -18,15 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.arrangement import FLAT, Arrangement
+from converters.checkpoint import FLAT, Folders
 from converters.errors import ConverterError
-from converters.json_file import write_bytes, write_json
 from converters.safetensors_file import safetensors_header
-from converters.stored import StoredTensor
+from converters.tensor import StoredTensor
+from wmtp_jax.files import atomic_directory, sha256_of, write_atomically
 
 MANIFEST = "manifest.json"
-_JOURNAL = "journal.jsonl"
-_LOCK = "lock"
+MANIFEST_FORMAT = "wmtp-jax manifest 1"
 _IN_FLIGHT = 2
 _METADATA = {"format": "pt"}  # Hugging Face's loaders refuse files without it.
 
@@ -44,92 +43,77 @@ class OutputTensor:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
-def shard_files(tensors: list[OutputTensor], stem: str, max_shard_bytes: int) -> dict[str, list[OutputTensor]]:
-    """Tensors per file, in order: stem.safetensors, or shards stem-00001-of-00003.safetensors of limited size."""
-    shards: list[list[OutputTensor]] = [[]]
-    for tensor in tensors:
-        if shards[-1] and sum(other.nbytes for other in shards[-1]) + tensor.nbytes > max_shard_bytes:
-            shards.append([])
-        shards[-1].append(tensor)
-    if len(shards) == 1:
-        return {f"{stem}.safetensors": shards[0]}
-    return {f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors": shard for i, shard in enumerate(shards, 1)}
+@contextlib.contextmanager
+def open_output(
+    directory: Path, files: dict[str, list[OutputTensor]], fingerprint: str, folders: Folders = FLAT
+) -> Iterator["Output"]:
+    """Makes a model directory; `Output.finish` has to be the last call of the block.
 
-
-class OutputDirectory:
-    """Writes the tensors of one model; use as a context manager.
-
-    Leaving by a `ConverterError` removes what was written; any other interruption leaves NAME.partial to continue.
+    Leaving by a `ConverterError` removes what was written; any other interruption leaves NAME.partial to be continued.
 
     Args:
         directory: must not exist or be empty.
-        files: tensors per file, as of `shard_files`.
-        stem: of the index, when there are several files.
+        files: tensors per weight file.
         fingerprint: of everything that determines the bytes; what another fingerprint left behind is thrown away.
-        arrangement: in which folders of the directory the files are to lie.
+        folders: of the directory, in which the files are to lie.
 
     Raises:
-        ConverterError: the directory is in use, not empty, or the disk is too small.
+        ConverterError: the disk is too small, or there is a NAME.partial that no conversion has left.
+        FileError: the directory is in use, exists, or cannot be written.
+    """
+    directory = directory.resolve()  # Gives "." a name and follows links.
+    journal = directory.with_name(f".{directory.name}.journal")
+    with atomic_directory(directory, keep_partial=True) as partial:
+        if any(partial.iterdir()) and not journal.is_file() and not _is_finished(partial):
+            raise ConverterError(f"{partial}: exists and was not left by a conversion; move it away")
+        try:
+            with contextlib.ExitStack() as stack:
+                yield Output(partial, journal, files, fingerprint, folders, stack)
+            journal.unlink()  # Last: a kill between this and the new name costs the work, but leaves nothing behind.
+        except ConverterError:
+            shutil.rmtree(partial)  # Before the journal, by which the next start knows the rest as its own.
+            journal.unlink(missing_ok=True)
+            raise
+
+
+class Output:
+    """Writes the tensors and what surrounds them; made by `open_output`.
+
+    Attributes:
+        digests: SHA-256 per finished tensor; those that a killed conversion finished are there from the beginning.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        files: dict[str, list[OutputTensor]],
-        stem: str,
-        fingerprint: str,
-        arrangement: Arrangement = FLAT,
-    ):
-        self.directory = directory.resolve()  # Gives "." a name and follows links.
-        self.partial = self.directory.with_name(self.directory.name + ".partial")
-        self._model = self.partial / "model"
-        self._weights = self._model / arrangement.weights
-        self._configs = self._model / arrangement.configs
-        self._stem, self._fingerprint = stem, fingerprint
-        self._file_tensors = files
-        self.places: dict[str, StoredTensor] = {}
+    def __init__(self, partial, journal, files, fingerprint, folders, stack: contextlib.ExitStack):
+        self._directory, self._weights = partial, partial / folders.weights
+        self._configs = partial / folders.configs
         self.digests: dict[str, str] = {}
-        self._headers: dict[str, bytes] = {}
+        self._tensors: dict[str, StoredTensor] = {}
+        self._sizes: dict[Path, int] = {}
+        headers: dict[Path, bytes] = {}
         for file_name, tensors in files.items():
-            header = safetensors_header([(t.name, t.shape, t.dtype) for t in tensors], _METADATA)
-            self._headers[file_name] = header
-            offset = len(header)
+            path = self._weights / file_name
+            headers[path] = safetensors_header([(t.name, t.shape, t.dtype) for t in tensors], _METADATA)
+            offset = len(headers[path])
             for t in tensors:
-                self.places[t.name] = StoredTensor(
-                    t.name, self._weights / file_name, offset, t.shape, t.dtype, t.dtype.name
-                )
+                self._tensors[t.name] = StoredTensor(t.name, path, offset, t.shape, t.dtype, t.dtype.name)
                 offset += t.nbytes
+            self._sizes[path] = offset
+        self._resume(journal, fingerprint)
+        self._check_space()
+        lines = [json.dumps({"name": name, "sha256": digest}) for name, digest in self.digests.items()]
+        write_atomically(journal, "\n".join([fingerprint, *lines, ""]))
+        self._weights.mkdir(parents=True, exist_ok=True)
+        self._files = {}
+        for path, header in headers.items():
+            path.touch()
+            file = stack.enter_context(open(path, "r+b", buffering=0))  # noqa: SIM115
+            self._files[path] = file
+            file.truncate(self._sizes[path])
+            file.write(header)
+        self._journal = stack.enter_context(open(journal, "a"))  # noqa: SIM115
+        self._pool = stack.enter_context(ThreadPoolExecutor(1))  # Last in, first closed: it uses the files.
         self._pending: collections.deque[Future] = collections.deque()
-
-    def __enter__(self) -> "OutputDirectory":
-        check_destination(self.directory)
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
-        if self.partial.exists() and not (self.partial / _LOCK).is_file() and any(self.partial.iterdir()):
-            raise ConverterError(f"{self.partial}: exists and was not left by a conversion; move it away")
-        self.partial.mkdir(exist_ok=True)
-        self._lock = open(self.partial / _LOCK, "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise ConverterError(f"{self.directory}: another conversion is writing it; wait for its end") from error
-        self._resume()
-        self._stack = contextlib.ExitStack()
-        try:
-            self._check_space()
-            self._open_files()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def __exit__(self, kind, error, _traceback) -> None:
-        for future in self._pending:
-            future.cancel()
-        self._stack.close()
-        if isinstance(error, ConverterError):
-            shutil.rmtree(self.partial)
-        self._lock.close()
+        stack.callback(lambda: [future.cancel() for future in self._pending])
 
     def write(self, name: str, chunks: Iterable[np.ndarray]) -> None:
         """Writes a tensor; digest and disk run in a thread beside the producer of the next chunk.
@@ -138,24 +122,29 @@ class OutputDirectory:
             name: of one of the tensors, not yet in `digests`.
             chunks: contiguous arrays that make up its bytes in order; must not be changed afterwards.
         """
-        place = self.places[name]
-        digest, offset = hashlib.sha256(), place.offset
+        tensor = self._tensors[name]
+        digest, offset = hashlib.sha256(), tensor.offset
         for chunk in chunks:
             data = memoryview(chunk.reshape(-1).view(np.uint8))
-            self._submit(self._put, place.path, digest, data, offset)
+            self._submit(self._put, tensor.path, digest, data, offset)
             offset += len(data)
-        if offset != place.offset + place.nbytes:
-            raise AssertionError(f"{name}: produced {offset - place.offset} bytes of {place.nbytes}")
+        if offset != tensor.offset + tensor.nbytes:
+            raise AssertionError(f"{name}: produced {offset - tensor.offset} bytes of {tensor.nbytes}")
         self._submit(self._done, name, digest)
+
+    def drain(self) -> None:
+        """Waits until every byte handed to `write` is in its file."""
+        while self._pending:
+            self._pending.popleft().result()
 
     def finish(
         self,
-        configs: dict[str, dict],
+        configs: Mapping[str, dict],
         others: Mapping[str, bytes],
         manifest: dict,
         complete: Callable[[Path], None] | None = None,
     ) -> None:
-        """Writes what surrounds the weights, syncs everything, and moves the directory to its name.
+        """Writes what surrounds the weights and syncs everything.
 
         Args:
             configs: JSON files by name.
@@ -166,95 +155,71 @@ class OutputDirectory:
         self.drain()
         for file in self._files.values():
             os.fsync(file.fileno())
-        if len(self._headers) > 1:
-            weight_map = {name: place.path.name for name, place in self.places.items()}
-            total = sum(place.nbytes for place in self.places.values())
+        if len(self._files) > 1:
+            stem = next(iter(self._files)).name.partition("-00001-")[0]
+            weight_map = {name: tensor.path.name for name, tensor in self._tensors.items()}
+            total = sum(tensor.nbytes for tensor in self._tensors.values())
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-            write_json(self._weights / f"{self._stem}.safetensors.index.json", index)
+            _write_json(self._weights / f"{stem}.safetensors.index.json", index)
         self._configs.mkdir(exist_ok=True)
         for name, record in configs.items():
-            write_json(self._configs / name, record)
+            _write_json(self._configs / name, record)
         for name, data in others.items():
-            (self._model / name).parent.mkdir(exist_ok=True)
-            write_bytes(self._model / name, data)
-        in_model = lambda path: path.relative_to(self._model).as_posix()
+            (self._directory / name).parent.mkdir(exist_ok=True)
+            write_atomically(self._directory / name, data)
+        relative = lambda path: path.relative_to(self._directory).as_posix()
         surrounding = sorted(path for path in self._written() if path not in self._files)
         record = {
             **manifest,
-            "files": {in_model(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in surrounding},
+            "files": {relative(path): sha256_of(path) for path in surrounding},
             "tensors": {
                 name: {
-                    "file": in_model(place.path),
-                    "dtype": place.type_name,
-                    "shape": list(place.shape),
+                    "file": relative(tensor.path),
+                    "dtype": tensor.type_name,
+                    "shape": list(tensor.shape),
                     "sha256": self.digests[name],
                 }
-                for name, place in self.places.items()
+                for name, tensor in self._tensors.items()
             },
         }
-        write_json(self._model / MANIFEST, record)
+        _write_json(self._directory / MANIFEST, record)
         if complete:
-            complete(self._model)
-        for directory in {path.parent for path in self._written()} | {self._model}:
-            _sync_directory(directory)
-        os.replace(self._model, self.directory)
-        _sync_directory(self.directory.parent)
-        shutil.rmtree(self.partial)
+            complete(self._directory)
 
     def _written(self) -> list[Path]:
         """Every file of the directory in the making, links included."""
-        return [path for path in self._model.rglob("*") if path.is_symlink() or path.is_file()]
+        return [path for path in self._directory.rglob("*") if path.is_symlink() or path.is_file()]
 
-    def _resume(self) -> None:
-        """Keeps the finished tensors of a killed conversion of the same source; forgets everything else."""
-        journal = self.partial / _JOURNAL
+    def _resume(self, journal: Path, fingerprint: str) -> None:
+        """Keeps the finished tensors of a killed conversion of the same source; removes everything else."""
         lines = journal.read_bytes().splitlines() if journal.is_file() else []
-        if not lines or lines[0].decode(errors="replace") != self._fingerprint:
-            journal.unlink(missing_ok=True)
-            shutil.rmtree(self._model, ignore_errors=True)
-            return
-        for path in self._written():
-            if path.parent != self._weights or path.name not in self._headers:  # Written at the end, so written anew.
-                path.unlink()
-        for line in lines[1:]:
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # The last line may be torn.
+        same = bool(lines) and lines[0].decode(errors="replace") == fingerprint
+        for path in sorted(self._directory.rglob("*"), reverse=True):  # What is in a directory comes before it.
+            if path.is_symlink() or path.is_file():
+                if not same or path not in self._sizes:  # What lies around the weights is written at the end.
+                    path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
+        for line in lines[1:] if same else []:
+            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):  # The last line may be torn.
                 entry = json.loads(line)
-                if digest_of(self.places[entry["name"]]) == entry["sha256"]:
+                if self._tensors[entry["name"]].sha256() == entry["sha256"]:
                     self.digests[entry["name"]] = entry["sha256"]
 
     def _check_space(self) -> None:
-        needed = sum(place.nbytes for name, place in self.places.items() if name not in self.digests)
+        needed = sum(tensor.nbytes for name, tensor in self._tensors.items() if name not in self.digests)
         present = sum(path.stat().st_blocks * 512 for path in self._written())
-        kept = sum(self.places[name].nbytes for name in self.digests)
-        free = shutil.disk_usage(self.partial).free + max(0, present - kept)
+        kept = sum(self._tensors[name].nbytes for name in self.digests)
+        free = shutil.disk_usage(self._directory).free + max(0, present - kept)
         if free < needed:
             raise ConverterError(
-                f"{self.directory}: needs {needed / 1e9:.1f} GB, its disk has {free / 1e9:.1f} GB left; make room"
+                f"{self._directory.with_suffix('')}: needs {needed / 1e9:.1f} GB, its disk has {free / 1e9:.1f} GB "
+                "left; make room"
             )
-
-    def _open_files(self) -> None:
-        self._weights.mkdir(parents=True, exist_ok=True)
-        self._files = {}
-        for name, header in self._headers.items():
-            path = self._weights / name
-            path.touch()
-            file = self._stack.enter_context(open(path, "r+b", buffering=0))  # noqa: SIM115
-            self._files[path] = file
-            file.truncate(len(header) + sum(tensor.nbytes for tensor in self._file_tensors[name]))
-            file.write(header)
-        lines = [json.dumps({"name": name, "sha256": digest}) for name, digest in self.digests.items()]
-        write_bytes(self.partial / _JOURNAL, "\n".join([self._fingerprint, *lines, ""]).encode())
-        self._journal = self._stack.enter_context(open(self.partial / _JOURNAL, "a"))  # noqa: SIM115
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(1))  # Last in, first closed: it uses the files.
 
     def _submit(self, function, *arguments) -> None:
         self._pending.append(self._pool.submit(function, *arguments))
         while len(self._pending) > _IN_FLIGHT:
-            self._pending.popleft().result()
-
-    def drain(self) -> None:
-        """Waits until every byte handed to `write` is in its file."""
-        while self._pending:
             self._pending.popleft().result()
 
     def _put(self, path: Path, digest, data: memoryview, offset: int) -> None:
@@ -270,6 +235,12 @@ class OutputDirectory:
         self._journal.flush()
 
 
+def _is_finished(partial: Path) -> bool:
+    """Whether a conversion was killed just before the directory got its name."""
+    manifest = partial / MANIFEST
+    return manifest.is_file() and MANIFEST_FORMAT.encode() in manifest.read_bytes()[:100]
+
+
 def check_destination(directory: Path) -> None:
     """Raises ConverterError unless the directory is free to become an output."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -279,27 +250,5 @@ def check_destination(directory: Path) -> None:
         raise ConverterError(f"{directory}: cannot be made, because {above} is not a directory; give another place")
 
 
-def digest_of(tensor: StoredTensor) -> str:
-    """SHA-256 of a tensor's bytes in its file; of fewer bytes when the file ends early."""
-    digest = hashlib.sha256()
-    for piece in _pieces(tensor):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _pieces(tensor: StoredTensor) -> Iterator[bytes]:
-    rest = tensor.nbytes
-    if tensor.path.exists():
-        with open(tensor.path, "rb", buffering=0) as file:
-            file.seek(tensor.offset)
-            while rest and (piece := file.read(min(rest, 16 * 2**20))):
-                rest -= len(piece)
-                yield piece
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_json(path: Path, record: dict) -> None:
+    write_atomically(path, json.dumps(record, indent=2, allow_nan=False) + "\n")

@@ -1,39 +1,37 @@
-"""What a conversion will write: which tensor comes from which slots, in which dtype, into which file."""
+"""What a conversion will write: which tensor comes from which weights, in which dtype, into which file."""
 
 import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from converters.arrangement import arrangement_of
 from converters.checkpoint import Checkpoint
 from converters.errors import ConverterError
-from converters.layout import Layout, Origin
-from converters.output import OutputTensor, shard_files
-from converters.slots import Slot, copy_tiled, from_torch
-from converters.stored import StoredTensor, as_bits, check_finite
+from converters.layout import Layout, Origin, Weight, copy_tiled, from_weight
+from converters.output import OutputTensor
+from converters.tensor import StoredTensor, as_bits, check_finite
 from converters.tree import TREE
 from wmtp_jax.model import ModelConfig
 
+MAX_SHARD_BYTES = 5 * 10**9
 _CHUNK_BYTES = 16 * 2**20
 
 
 class Source(Protocol):
-    """Where slots come from: a `Checkpoint` or `Parameters`."""
+    """Where weights come from: a `Checkpoint`, or params in memory."""
 
     config: ModelConfig
     origin: Origin | None
     value_head: StoredTensor | None
 
-    def dtype(self, slot: Slot) -> np.dtype:
-        """Element type of a slot."""
+    def dtype(self, weight: Weight) -> np.dtype:
+        """Element type of a weight."""
 
-    def matrix(self, slot: Slot) -> np.ndarray:
-        """A slot as a torch weight of Meta's layout."""
+    def read(self, weight: Weight) -> np.ndarray:
+        """A weight as a matrix (in, out) or a vector."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Plan:
 
     Attributes:
         config: architecture that is written.
-        pieces: per target tensor the (source slot, target slot) pairs whose numbers make it up, in order.
+        pieces: per target tensor the (source weight, target weight) pairs whose numbers make it up, in order.
         files: target tensors per file.
         base: config file to start from, when the model returns to the layout of its origin.
         notes: sentences for the user about what is added or left out.
@@ -50,7 +48,7 @@ class Plan:
 
     target: Layout
     config: ModelConfig
-    pieces: dict[str, list[tuple[Slot, Slot]]]
+    pieces: dict[str, list[tuple[Weight, Weight]]]
     files: dict[str, list[OutputTensor]]
     base: dict[str, Any]
     notes: tuple[str, ...]
@@ -64,9 +62,27 @@ class Plan:
     def nbytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
+    @property
+    def dtype(self) -> str:
+        """Name of the element type that most bytes have: what a config file calls the model's dtype."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            sizes[tensor.dtype.name] = sizes.get(tensor.dtype.name, 0) + tensor.nbytes
+        return max(sizes, key=sizes.__getitem__)
+
+    def chunks(self, source: Source, tensor: OutputTensor) -> Iterator[np.ndarray]:
+        """The bytes of a target tensor as contiguous arrays of some MB; holds one weight at a time."""
+        for read, written in self.pieces[tensor.name]:
+            yield from _chunks(source.read(read), self.target.ref(self.config, written).transform, self, tensor)
+
 
 def make_plan(
-    source: Source, target: Layout, *, dtype: np.dtype | None, grow_heads: int | None, max_shard_bytes: int
+    source: Source,
+    target: Layout,
+    *,
+    dtype: np.dtype | None = None,
+    grow_heads: int | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Plan:
     """Decides a conversion without reading weights.
 
@@ -81,77 +97,23 @@ def make_plan(
         ConverterError: heads cannot be grown, or layers of one leaf differ in dtype.
     """
     config, notes = _target_config(source.config, target, grow_heads)
-    pieces: dict[str, list[tuple[Slot, Slot]]] = {}
-    for slot, place in target.places(config).items():
-        from_slot = slot
-        if slot.leaf.startswith("heads."):
-            from_slot = Slot(slot.leaf, min(slot.layer, source.config.n_future_tokens - 1))
-        pieces.setdefault(place.tensor, []).append((from_slot, slot))
+    pieces: dict[str, list[tuple[Weight, Weight]]] = {}
+    for weight, ref in target.refs(config).items():
+        read = weight
+        if weight.leaf.startswith("heads."):
+            read = Weight(weight.leaf, min(weight.layer, source.config.n_future_tokens - 1))
+        pieces.setdefault(ref.tensor, []).append((read, weight))
     origin = source.origin
     at_home = origin is not None and origin.layout == target.name
     tied_copy = config.tie_embeddings and (origin.tied_copy if at_home else target.writes_tied_copy)
     if tied_copy:
-        pieces[target.tied_name] = [(Slot("tok_embeddings.embedding"), Slot("tok_embeddings.embedding"))]
+        pieces[target.tied_name] = [(Weight("tok_embeddings.embedding"), Weight("tok_embeddings.embedding"))]
     base = origin.config if at_home else {}
     if target is TREE and origin is not None and not at_home:
         base = {"origin": dataclasses.asdict(origin)}
     shapes = target.tensor_shapes(config, tied_copy)
     tensors = [OutputTensor(name, shapes[name], dtype or _dtype(source, name, pieces[name])) for name in pieces]
-    return Plan(target, config, pieces, shard_files(tensors, target.stem, max_shard_bytes), base, tuple(notes))
-
-
-def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) -> tuple[ModelConfig, list[str]]:
-    N = config.n_future_tokens
-    if grow_heads is not None:
-        if N != 1:
-            raise ConverterError(f"--grow_heads turns a model of one head into an MTP model; this one has {N} heads")
-        if grow_heads < 2:
-            raise ConverterError(f"--grow_heads {grow_heads}: expected the number of heads wanted, at least 2")
-        if target.name == "hf":
-            raise ConverterError("--grow_heads: a Hugging Face Llama keeps one head only; convert to meta or flax")
-        n_layers = config.n_layers + grow_heads - 1
-        grown = dataclasses.replace(config, n_layers=n_layers, n_future_tokens=grow_heads)
-        return grown, [f"heads 2 to {grow_heads} are copies of the last layer"]
-    if target.name == "hf" and N > 1:
-        kept = dataclasses.replace(config, n_layers=config.n_layers - N + 1, n_future_tokens=1)
-        return kept, [f"a Hugging Face Llama has one head: trunk and head 1 are kept, heads 2 to {N} are left out"]
-    return config, []
-
-
-def _dtype(source: Source, name: str, pairs: list[tuple[Slot, Slot]]) -> np.dtype:
-    dtypes = {source.dtype(from_slot) for from_slot, _ in pairs}
-    if len(dtypes) > 1:
-        names = ", ".join(sorted(dtype.name for dtype in dtypes))
-        raise ConverterError(f"the layers of {name} are stored as {names}; say which dtype all of them are to have")
-    return dtypes.pop()
-
-
-def chunks(source: Source, plan: Plan, tensor: OutputTensor) -> Iterator[np.ndarray]:
-    """The bytes of a target tensor as contiguous arrays of some MB; holds one slot at a time."""
-    for from_slot, slot in plan.pieces[tensor.name]:
-        form = plan.target.place(plan.config, slot).form
-        yield from _slot_chunks(source.matrix(from_slot), form, plan.config.head_dim, tensor)
-
-
-def _slot_chunks(matrix: np.ndarray, form: str, head_dim: int, tensor: OutputTensor) -> Iterator[np.ndarray]:
-    rows_in_order = from_torch(as_bits(matrix), form, head_dim)
-    row_bytes = rows_in_order.itemsize * rows_in_order[0].size
-    step = max(1, _CHUNK_BYTES // row_bytes)
-    for start in range(0, len(rows_in_order), step):
-        rows = rows_in_order[start : start + step]
-        # Always a copy: a chunk that is still being written must not keep the whole slot in memory.
-        copied = np.empty(rows.shape, rows.dtype)
-        copy_tiled(copied, rows)
-        yield _cast(copied.view(matrix.dtype), tensor)
-
-
-def _cast(values: np.ndarray, tensor: OutputTensor) -> np.ndarray:
-    if values.dtype == tensor.dtype:
-        return values
-    with np.errstate(over="ignore"):
-        cast = values.astype(tensor.dtype)
-    check_finite(cast, tensor.name, before_cast=values)
-    return cast
+    return Plan(target, config, pieces, _files(tensors, target.stem, max_shard_bytes), base, tuple(notes))
 
 
 def fingerprint(source: Checkpoint, plan: Plan) -> str:
@@ -172,17 +134,61 @@ def fingerprint(source: Checkpoint, plan: Plan) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def tokenizer_files(directory: Path) -> list[Path]:
-    """Files of the tokenizer, which travel along unchanged."""
-    names = (
-        "tokenizer.model",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "vocab.json",
-        "merges.txt",
-    )
-    folder = directory / arrangement_of(directory).tokenizer
-    return [folder / name for name in names if (folder / name).is_file()]
+def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) -> tuple[ModelConfig, list[str]]:
+    N = config.n_future_tokens
+    if grow_heads is not None:
+        if N != 1:
+            raise ConverterError(f"--grow_heads turns a model of one head into an MTP model; this one has {N} heads")
+        if target.name == "hf":
+            raise ConverterError("--grow_heads: a Hugging Face Llama keeps one head only; convert to meta or flax")
+        n_layers = config.n_layers + grow_heads - 1
+        grown = dataclasses.replace(config, n_layers=n_layers, n_future_tokens=grow_heads)
+        return grown, [f"heads 2 to {grow_heads} are copies of the last layer"]
+    if target.name == "hf" and N > 1:
+        kept = dataclasses.replace(config, n_layers=config.n_layers - N + 1, n_future_tokens=1)
+        return kept, [f"a Hugging Face Llama has one head: trunk and head 1 are kept, heads 2 to {N} are left out"]
+    return config, []
+
+
+def _dtype(source: Source, name: str, pieces: list[tuple[Weight, Weight]]) -> np.dtype:
+    dtypes = {source.dtype(read) for read, _ in pieces}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(dtype.name for dtype in dtypes))
+        raise ConverterError(f"the layers of {name} are stored as {names}; say which dtype all of them are to have")
+    return dtypes.pop()
+
+
+def _files(tensors: list[OutputTensor], stem: str, max_shard_bytes: int) -> dict[str, list[OutputTensor]]:
+    """Tensors per file, in order: stem.safetensors, or shards stem-00001-of-00003.safetensors of limited size."""
+    shards: list[list[OutputTensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += tensor.nbytes
+    if len(shards) == 1:
+        return {f"{stem}.safetensors": shards[0]}
+    return {f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors": shard for i, shard in enumerate(shards, 1)}
+
+
+def _chunks(weight: np.ndarray, transform: str, plan: Plan, tensor: OutputTensor) -> Iterator[np.ndarray]:
+    rows_in_order = from_weight(as_bits(weight), transform, plan.config.head_dim)
+    row_bytes = rows_in_order.itemsize * rows_in_order[0].size
+    step = max(1, _CHUNK_BYTES // row_bytes)
+    for start in range(0, len(rows_in_order), step):
+        rows = rows_in_order[start : start + step]
+        # Always a copy: a chunk that is still being written must not keep the whole weight in memory.
+        copied = np.empty(rows.shape, rows.dtype)
+        copy_tiled(copied, rows)
+        yield _cast(copied.view(weight.dtype), tensor)
+
+
+def _cast(values: np.ndarray, tensor: OutputTensor) -> np.ndarray:
+    if values.dtype == tensor.dtype:
+        return values
+    with np.errstate(over="ignore"):
+        cast = values.astype(tensor.dtype)
+    check_finite(cast, tensor.name, before_cast=values)
+    return cast

@@ -6,8 +6,8 @@ import struct
 from pathlib import Path
 
 from converters.errors import ConverterError
-from converters.json_file import parse_object
-from converters.stored import DTYPES, StoredTensor
+from converters.tensor import DTYPES, StoredTensor, check_tensor_name
+from wmtp_jax.jsonl import parse_object
 
 _CODES = {"F32": DTYPES["float32"], "F16": DTYPES["float16"], "BF16": DTYPES["bfloat16"]}
 _NAMES = {dtype: code for code, dtype in _CODES.items()}
@@ -33,6 +33,7 @@ def read_safetensors(path: Path) -> dict[str, StoredTensor]:
     start = 8 + length
     tensors, regions = {}, []
     for name, entry in header.items():
+        check_tensor_name(path, name)
         tensor, region = _tensor(path, name, entry, start)
         tensors[name] = tensor
         regions.append((*region, name))

@@ -5,16 +5,18 @@ needs and refuses every other name before anything is called.
 """
 
 import collections
-import dataclasses
 import io
 import math
 import pickle
+import pickletools
 import struct
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from converters.errors import ConverterError
-from converters.stored import DTYPES, StoredTensor
+from converters.tensor import DTYPES, StoredTensor, check_tensor_name
+from wmtp_jax.errors import shown
 
 _STORAGES = {
     "FloatStorage": ("float32", 4),
@@ -28,24 +30,21 @@ _STORAGES = {
     "ByteStorage": ("uint8", 1),
     "BoolStorage": ("bool", 1),
 }
-_LARGEST_PICKLE = 64 * 2**20
+_LARGEST_PICKLE = 8 * 2**20  # The 291 tensors of a 7B model take 60 KB.
 
 
-@dataclasses.dataclass(frozen=True)
-class _StorageType:
+class _StorageType(NamedTuple):
     type_name: str
     itemsize: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _Storage:
+class _Storage(NamedTuple):
     key: str
     kind: _StorageType
     count: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _View:
+class _View(NamedTuple):
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
@@ -54,7 +53,8 @@ class _View:
 
 def _rebuild_tensor(storage, offset, shape, strides, *_ignored):
     numbers = (offset, *shape, *strides)
-    if not isinstance(storage, _Storage) or any(type(number) is not int or number < 0 for number in numbers):
+    sound = isinstance(storage, _Storage) and len(shape) == len(strides)
+    if not sound or any(type(number) is not int or number < 0 for number in numbers):
         raise pickle.UnpicklingError("a tensor without a storage or with impossible sizes")
     return _View(storage, offset, tuple(shape), tuple(strides))
 
@@ -71,9 +71,10 @@ class _StateDictUnpickler(pickle.Unpickler):
             return collections.OrderedDict
         if module == "torch" and name in _STORAGES:
             return _StorageType(*_STORAGES[name])
+        asked = f"{module}.{name}"
         raise ConverterError(
-            f"{self._path}: its pickle asks for {module}.{name}; only tensors in a plain state dict are read, "
-            "nothing was run; do not trust this file, or save model.state_dict() again"
+            f"{self._path}: its pickle asks for {asked if len(asked) < 80 else shown(asked)}; only tensors in a plain "
+            "state dict are read, nothing was run; do not trust this file, or save model.state_dict() again"
         )
 
     def persistent_load(self, identifier):
@@ -89,58 +90,68 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
     Raises:
         ConverterError: not such a file, truncated, or a pickle that names anything beyond tensors.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            if len(entries) != len(archive.infolist()):
-                raise ConverterError(f"{path}: an entry of its zip stands twice; restore it from its source")
-            pickles = [name for name in entries if name.endswith("/data.pkl")]
-            if len(pickles) != 1:
-                raise ConverterError(f"{path}: a zip without exactly one data.pkl; expected a file of torch.save")
-            root = pickles[0].removesuffix("data.pkl")
-            order = archive.read(root + "byteorder") if root + "byteorder" in entries else b"little"
-            if order != b"little":
-                raise ConverterError(f"{path}: big-endian numbers are not read; save it on a little-endian machine")
-            if entries[pickles[0]].file_size > _LARGEST_PICKLE:
-                raise ConverterError(f"{path}: its data.pkl is larger than {_LARGEST_PICKLE >> 20} MiB; refused")
-            pickled = archive.read(pickles[0])
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise ConverterError(
-            f"{path}: is not a zip of torch.save, or is truncated ({error}); "
-            "fetch it again, or save it again if torch before 1.6 wrote it"
-        ) from error
-    try:
-        state = _StateDictUnpickler(pickled, path).load()
-    except ConverterError:
-        raise
-    except Exception as error:  # A malformed pickle can raise anything at all.
-        raise ConverterError(f"{path}: its data.pkl is malformed ({error}); restore it from its source") from error
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise ConverterError(f"{path}: holds a {type(state).__name__}; expected a state dict of names and tensors")
-    data_offsets = _data_offsets(path, entries)
-    return {name: _stored(path, root, name, view, entries, data_offsets) for name, view in state.items()}
-
-
-def _data_offsets(path: Path, entries: dict[str, zipfile.ZipInfo]) -> dict[str, int]:
-    """Where each entry's bytes start: its local header has a length of its own."""
-    offsets = {}
     with open(path, "rb") as file:
-        for name, entry in entries.items():
-            file.seek(entry.header_offset)
-            header = file.read(30)
-            if len(header) < 30 or header[:4] != b"PK\x03\x04":
-                raise ConverterError(f"{path}: the zip entry {name} is damaged; restore the file from its source")
-            name_length, extra_length = struct.unpack("<HH", header[26:30])
-            offsets[name] = entry.header_offset + 30 + name_length + extra_length
-    return offsets
+        try:
+            root, pickled, entries = _read_archive(path, file)
+        except ConverterError:
+            raise
+        except Exception as error:  # A damaged zip can raise anything at all, as can a malformed pickle.
+            raise ConverterError(
+                f"{path}: is not a zip of torch.save, or is truncated ({shown(str(error))}); "
+                "fetch it again, or save it again if torch before 1.6 wrote it"
+            ) from error
+        try:
+            _check_memo(pickled)
+            state = _StateDictUnpickler(pickled, path).load()
+            tensors = dict(dict.items(state)) if isinstance(state, dict) else {}  # A pickle can replace state.items.
+        except ConverterError:
+            raise
+        except Exception as error:
+            raise ConverterError(
+                f"{path}: its data.pkl is malformed ({shown(str(error))}); restore it from its source"
+            ) from error
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in tensors):
+            raise ConverterError(f"{path}: holds a {type(state).__name__}; expected a state dict of names and tensors")
+        for name in tensors:
+            check_tensor_name(path, name)
+        return {name: _stored(path, file, root, name, view, entries) for name, view in tensors.items()}
 
 
-def _stored(path, root, name, view, entries, data_offsets) -> StoredTensor:
+def _read_archive(path: Path, file) -> tuple[str, bytes, dict[str, zipfile.ZipInfo]]:
+    """Root folder of the archive, its pickle, and its entries by name."""
+    with zipfile.ZipFile(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        if len(entries) != len(archive.infolist()):
+            raise ConverterError(f"{path}: has a duplicate entry in its zip; restore it from its source")
+        pickles = [name for name in entries if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise ConverterError(f"{path}: a zip without exactly one data.pkl; expected a file of torch.save")
+        root = pickles[0].removesuffix("data.pkl")
+        order = entries.get(root + "byteorder")
+        if order is not None and (order.file_size > 16 or archive.read(order) != b"little"):
+            raise ConverterError(f"{path}: big-endian numbers are not read; save it on a little-endian machine")
+        if entries[pickles[0]].file_size > _LARGEST_PICKLE:
+            raise ConverterError(f"{path}: its data.pkl is larger than {_LARGEST_PICKLE >> 20} MiB; refused")
+        return root, archive.read(pickles[0]), entries
+
+
+def _check_memo(pickled: bytes) -> None:
+    """Refuses memo indices beyond the number of memo entries: the unpickler allocates a table up to the largest one."""
+    count = 0
+    for opcode, index, _ in pickletools.genops(pickled):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            if index > count:
+                raise pickle.UnpicklingError(f"memo index {index} after {count} entries")
+            count += 1
+        elif opcode.name == "MEMOIZE":
+            count += 1
+
+
+def _stored(path, file, root, name, view, entries) -> StoredTensor:
     if not isinstance(view, _View):
         raise ConverterError(f"{path}: the entry {name} is a {type(view).__name__}, not a tensor; save the state dict")
     kind = view.storage.kind
-    entry_name = f"{root}data/{view.storage.key}"
-    entry = entries.get(entry_name)
+    entry = entries.get(f"{root}data/{view.storage.key}")
     if (
         entry is None
         or entry.compress_type != zipfile.ZIP_STORED
@@ -151,7 +162,19 @@ def _stored(path, root, name, view, entries, data_offsets) -> StoredTensor:
     steps = [(stride, step) for size, stride, step in zip(view.shape, view.strides, expected, strict=True) if size != 1]
     if any(stride != step for stride, step in steps):
         raise ConverterError(f"{path}: tensor {name} is a strided view; save it again with .contiguous()")
-    if view.offset + math.prod(view.shape) > view.storage.count:
+    begin = _data_offset(path, file, entry)
+    reach = view.offset + math.prod(view.shape)
+    if reach > view.storage.count or begin + reach * kind.itemsize > path.stat().st_size:
         raise ConverterError(f"{path}: tensor {name} reaches beyond its storage; restore the file from its source")
-    offset = data_offsets[entry_name] + view.offset * kind.itemsize
+    offset = begin + view.offset * kind.itemsize
     return StoredTensor(name, path, offset, view.shape, DTYPES.get(kind.type_name), kind.type_name)
+
+
+def _data_offset(path: Path, file, entry: zipfile.ZipInfo) -> int:
+    """Where the entry's bytes start: its local header has a length of its own."""
+    file.seek(entry.header_offset)
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise ConverterError(f"{path}: the zip entry {shown(entry.filename)} is damaged; restore the file")
+    name_length, extra_length = struct.unpack("<HH", header[26:30])
+    return entry.header_offset + 30 + name_length + extra_length

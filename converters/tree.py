@@ -2,42 +2,39 @@
 
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 from converters.errors import ConverterError
-from converters.layout import Layout, Place
-from converters.slots import PLAIN, TRANSPOSED, Slot
+from converters.layout import Fields, Layout
+from wmtp_jax.errors import shown
 from wmtp_jax.model import ModelConfig, ModelConfigError, RopeScaling
 
 _FORMAT = "wmtp-jax 1"
 
 
-def _place(_config: ModelConfig, slot: Slot) -> Place:
-    plain = slot.leaf.endswith((".embedding", ".scale"))
-    return Place(slot.leaf, PLAIN if plain else TRANSPOSED, slot.layer)
-
-
 def _read_config(record: dict, where: str, _shapes: Mapping[str, tuple]) -> tuple[ModelConfig, bool]:
     if record.get("format") != _FORMAT or not isinstance(record.get("model"), dict):
         raise ConverterError(
-            f"{where}: its format is {record.get('format')!r}; expected {_FORMAT!r} and a 'model' object"
+            f"{where}: its format is {shown(record.get('format'))}; expected {_FORMAT!r} and a 'model' object"
         )
-    model = dict(record["model"])
-    if isinstance(model.get("rope_scaling"), dict):
-        model["rope_scaling"] = _typed(RopeScaling, model["rope_scaling"], where)
-    config = _typed(ModelConfig, model, where)
+    config = _typed(ModelConfig, record["model"], f"{where}, model")
     return config, config.tie_embeddings
 
 
-def _typed(kind, values: dict, where: str):
-    """The dataclass with these values, each of its declared type."""
-    types = {field.name: field.type for field in dataclasses.fields(kind)}
-    for name, value in values.items():
-        if name not in types or not isinstance(value, types[name]):
-            raise ConverterError(
-                f"{where}: the field {name!r} is {value!r}; expected {types.get(name, 'no such field')}"
-            )
+def _typed(kind: type, record: dict, where: str):
+    """The dataclass with the values of the record, each of its declared type."""
+    fields, values = Fields(record, where), {}
+    for field in dataclasses.fields(kind):
+        of_type, *optional = typing.get_args(field.type) or [field.type]
+        value = fields.get(field.name, dict if of_type is RopeScaling else of_type)
+        if of_type is RopeScaling and value is not None:
+            value = _typed(RopeScaling, value, f"{where}, {field.name}")
+        if value is not None or (optional and field.name in record):
+            values[field.name] = value
+    if fields.unread:
+        raise ConverterError(f"{where}: the field {shown(min(fields.unread))} is unknown; remove it")
     try:
         return kind(**values)
     except (TypeError, ModelConfigError) as error:
@@ -54,11 +51,11 @@ TREE = Layout(
     config_names=("model_config.json",),
     weight_names=("params.safetensors.index.json", "params.safetensors"),
     stem="params",
-    keeps_leaves=True,
+    table={},
+    block=None,
     tied_name=None,
     writes_tied_copy=False,
     ignored=re.compile(r"(?!)"),
-    place=_place,
     read_config=_read_config,
     write_config=_write_config,
 )

@@ -9,9 +9,8 @@ backbone, so that any Llama loader reads the rest.
 from pathlib import Path
 
 from converters.errors import ConverterError
-from converters.safetensors_file import safetensors_header
-from converters.stored import StoredTensor, same_bytes
-from converters.weights import list_tensors
+from converters.safetensors_file import read_safetensors, safetensors_header
+from converters.tensor import StoredTensor, same_bytes
 
 VALUE_HEAD = "v_head.weight"
 VALUE_HEAD_FILE = "value_head.safetensors"
@@ -21,7 +20,7 @@ _COPY, _WRAPPED = "transformer.", "model."
 def take_value_head(
     tensors: dict[str, StoredTensor], weights: Path
 ) -> tuple[dict[str, StoredTensor], StoredTensor | None]:
-    """Parts a reward model into its backbone and its value head.
+    """Splits a reward model into its backbone and its value head.
 
     Args:
         tensors: of the weight files, by name.
@@ -35,7 +34,7 @@ def take_value_head(
         ConverterError: the two copies of the backbone differ, or there are two value heads.
     """
     beside = weights.with_name(VALUE_HEAD_FILE)
-    found = list_tensors(beside) if beside.is_file() else {}
+    found = read_safetensors(beside) if beside.is_file() else {}
     if found:
         if set(found) != {VALUE_HEAD} or VALUE_HEAD in tensors:
             raise ConverterError(

@@ -16,7 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from wmtp_jax.errors import FileError
+from wmtp_jax.errors import FileError, shown
+
+SUMS = "SHA256SUMS"
+_PIECE = 16 << 20
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -149,10 +152,56 @@ def os_errors_named(path: Path | str) -> Iterator[None]:
         raise FileError(f"{where}: {reason}; {advice}") from error
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(path: Path, offset: int = 0, nbytes: int | None = None) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Args:
+        path: of the file.
+        offset: where to begin.
+        nbytes: how many; None reads to the end, and so does a file that is shorter.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        while piece := file.read(_PIECE if nbytes is None else min(_PIECE, nbytes)):
+            digest.update(piece)
+            nbytes = None if nbytes is None else nbytes - len(piece)
+    return digest.hexdigest()
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """The digest per file that a SHA256SUMS lists (the format of `sha256sum`).
+
+    Raises:
+        FileError: a line that is no digest and file name, or names a file outside of its directory; a duplicate name.
+    """
+    sums: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        digest, _, name = line.strip().partition(" ")
+        name = name.strip().removeprefix("*")
+        if not line.strip():
+            continue
+        if len(digest) != 64 or not name:
+            raise FileError(f"{path}, line {number}: expected a SHA-256 digest and a file name")
+        if not is_inside(name):
+            raise FileError(f"{path}, line {number}: names {shown(name)}; expected files in the directory of the list")
+        if name in sums:
+            raise FileError(f"{path}, line {number}: duplicate file name {shown(name)}; keep one of the two lines")
+        sums[name] = digest.lower()
+    return sums
+
+
+def is_inside(name: str) -> bool:
+    """Whether a path that a list gives stays inside the directory of the list."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def check_digest(path: Path, digest: str, listed_in: str) -> None:
+    """Raises FileError unless the file is there with this SHA-256, which `listed_in` lists."""
+    if not path.is_file():
+        raise FileError(f"{path}: is missing, but {listed_in} lists it; restore it")
+    if sha256_of(path) != digest:
+        raise FileError(f"{path}: differs from its digest in {listed_in}; restore it")
 
 
 def files_digest(paths: Iterable[Path]) -> str:

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from converters.arrangement import FOLDERS
-from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.convert import MAX_SHARD_BYTES, run_plan
-from converters.json_file import write_bytes
+from converters.checkpoint import FOLDERS, Checkpoint, open_checkpoint
 from converters.output import MANIFEST, check_destination
-from converters.plan import Plan, fingerprint, make_plan, tokenizer_files
-from converters.stored import parse_dtype
-from wmtp_jax.byte_progress import ByteProgress
+from converters.plan import Plan, fingerprint, make_plan
+from converters.save import run_plan
+from converters.tensor import parse_dtype
 from wmtp_jax.data import load_tokenizer
+from wmtp_jax.files import write_atomically
+from wmtp_jax.progress import Progress
 from wmtp_jax.storage.catalogue import CATALOGUE, Model
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.paths import MODELS
@@ -64,16 +63,10 @@ def set_up_model(
     own_tokenizer = load_tokenizer(tokenizer, for_code=False).path if tokenizer else _beside(source, model)
     shared = _shared_tokenizer(model, storage, own_tokenizer)
     vocabulary = load_tokenizer(shared or own_tokenizer, vocab_size=checkpoint.config.vocab_size, for_code=False)
-    plan = make_plan(
-        checkpoint,
-        checkpoint.layout,
-        dtype=parse_dtype(dtype),
-        grow_heads=None,
-        max_shard_bytes=MAX_SHARD_BYTES,
-    )
+    plan = make_plan(checkpoint, checkpoint.layout, dtype=parse_dtype(dtype))
     metadata = _metadata(name, model, checkpoint, plan, origin, revision)
     metadata["tokenizer"] = {"path": FOLDERS.tokenizer, "sha256": vocabulary.digest}
-    copies = [] if shared else [path for path in tokenizer_files(source) if path.name != _TOKENIZER]
+    copies = [] if shared else [path for path in checkpoint.tokenizer_files if path.name != _TOKENIZER]
     if shared:
         metadata["tokenizer"]["path"] = f"../{model.tokenizer_of}/{FOLDERS.tokenizer}"
 
@@ -84,13 +77,13 @@ def set_up_model(
             link.symlink_to(metadata["tokenizer"]["path"], target_is_directory=True)
         else:
             link.mkdir(exist_ok=True)
-            write_bytes(link / _TOKENIZER, own_tokenizer.read_bytes())
+            write_atomically(link / _TOKENIZER, own_tokenizer.read_bytes())
         metadata["digests"] = {"tensors": tensors_digest(json.loads((partial / MANIFEST).read_bytes())["tensors"])}
         seal(partial, metadata)
 
     identity = hashlib.sha256(json.dumps([fingerprint(checkpoint, plan), metadata]).encode()).hexdigest()
-    with ByteProgress(plan.nbytes, name) as progress:
-        run_plan(checkpoint, plan, directory, identity, copies, progress, arrangement=FOLDERS, complete=complete)
+    with Progress(plan.nbytes / 1e6, name, unit="MB", rate="MB") as progress:
+        run_plan(checkpoint, plan, directory, identity, copies, progress, folders=FOLDERS, complete=complete)
     for note in metadata["notes"]:
         say(f"note: {note}")
     say(

@@ -4,7 +4,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from converters.stored import DTYPES
+from converters.tensor import DTYPES
 from wmtp_jax.storage.catalogue import CATALOGUE
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.models import check_free, set_up_model

@@ -1,13 +1,12 @@
 """What lies beside an asset so that it can be proven later: metadata.json and SHA256SUMS."""
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from wmtp_jax.files import SUMS, sha256_of, write_atomically
+
 METADATA = "metadata.json"
-SUMS = "SHA256SUMS"
 
 
 def seal(directory: Path, metadata: dict[str, Any]) -> None:
@@ -18,11 +17,10 @@ def seal(directory: Path, metadata: dict[str, Any]) -> None:
         metadata: plain JSON values: what it is, where it came from, under which licence. Of a data set `records` is the
             number of rows per .jsonl or .jsonl.gz file.
     """
-    for name in (METADATA, SUMS):
-        _temporary(directory / name).unlink(missing_ok=True)  # of a run that was killed here
-    _write(directory / METADATA, json.dumps(metadata, indent=2) + "\n")
-    lines = [f"{_digest(directory / name)}  {name}\n" for name in sealed_files(directory)]
-    _write(directory / SUMS, "".join(lines))
+    (directory / f".{SUMS}.tmp").unlink(missing_ok=True)  # of a run that was killed here
+    write_atomically(directory / METADATA, json.dumps(metadata, indent=2) + "\n")
+    lines = [f"{sha256_of(directory / name)}  {name}\n" for name in sealed_files(directory)]
+    write_atomically(directory / SUMS, "".join(lines))
 
 
 def is_sealed(directory: Path) -> bool:
@@ -34,21 +32,3 @@ def sealed_files(directory: Path) -> list[str]:
     """The files of a directory that SHA256SUMS lists: all but itself, and nothing behind a linked directory."""
     files = (path for path in directory.rglob("*") if path.is_file())
     return sorted(path.relative_to(directory).as_posix() for path in files if path != directory / SUMS)
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = _temporary(path)
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

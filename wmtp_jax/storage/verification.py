@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from converters.arrangement import FOLDERS
-from converters.checkpoint import open_checkpoint
-from converters.json_file import read_json
-from converters.output import MANIFEST, digest_of
+from converters.checkpoint import FOLDERS, open_checkpoint
+from converters.output import MANIFEST
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
+from wmtp_jax.files import SUMS, check_digest, read_sums
+from wmtp_jax.jsonl import read_object
 from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.models import count_parameters, tensors_digest
 from wmtp_jax.storage.paths import DATASETS, MODELS
-from wmtp_jax.storage.seal import METADATA, SUMS, is_sealed, sealed_files
+from wmtp_jax.storage.seal import METADATA, is_sealed, sealed_files
 
 _CHUNK = 2**20
 
@@ -74,13 +74,13 @@ def verify_model(directory: Path) -> str:
     """
     metadata = check_seal(directory)
     checkpoint = open_checkpoint(directory)
-    entries = read_json(directory / MANIFEST).get("tensors", {})
+    entries = read_object(directory / MANIFEST).get("tensors", {})
     if set(entries) != set(checkpoint.tensors):
         name = min(set(entries) ^ set(checkpoint.tensors))
         where = MANIFEST if name in entries else checkpoint.weights.name
         raise StorageError(f"{directory}: the tensor {name} is in {where} only; set the model up again")
     for name, tensor in checkpoint.tensors.items():
-        found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": digest_of(tensor)}
+        found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": tensor.sha256()}
         for field, value in found.items():
             if entries[name].get(field) != value:
                 raise StorageError(
@@ -128,22 +128,15 @@ def check_seal(directory: Path) -> dict[str, Any]:
     """
     if not is_sealed(directory):
         raise StorageError(f"{directory}: has no {SUMS}, so there is no digest to compare with; set it up again")
-    sums = {}
-    for number, line in enumerate((directory / SUMS).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        digest, _, name = line.partition("  ")
-        if len(digest) != 64 or not name:
-            raise StorageError(f"{directory / SUMS}, line {number}: expected a SHA-256 digest and a file name")
-        sums[name] = digest
+    sums = read_sums(directory / SUMS)
     present = set(sealed_files(directory))
     if missing := sorted(sums.keys() - present):
         raise StorageError(f"{directory / missing[0]}: is missing, but {SUMS} lists it; restore it")
     if extra := sorted(present - sums.keys()):
         raise StorageError(f"{directory / extra[0]}: is not among the files of {SUMS}; remove it")
     for name, digest in sums.items():
-        with open(directory / name, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise StorageError(f"{directory / name}: differs from its digest in {SUMS}; restore it")
-    metadata = read_json(directory / METADATA)
+        check_digest(directory / name, digest, SUMS)
+    metadata = read_object(directory / METADATA)
     _compare(directory, metadata, {"name": directory.name})
     return metadata
 

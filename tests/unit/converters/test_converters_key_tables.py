@@ -2,15 +2,14 @@
 
 import json
 
-import jax
 import pytest
 
 from converters.checkpoint import LAYOUTS
 from converters.hugging_face import HUGGING_FACE
+from converters.layout import Weight
 from converters.meta import META
-from converters.parameters import flatten
-from converters.slots import Slot, leaf_shapes
-from wmtp_jax.model import ModelConfig, param_shapes
+from wmtp_jax.model import ModelConfig, leaf_shapes, param_shapes
+from wmtp_jax.tree import flatten_tree
 
 SEVEN_B = ModelConfig(dim=4096, n_layers=32, n_heads=32, vocab_size=32000, n_future_tokens=4)
 
@@ -23,11 +22,11 @@ def test_the_7b_list_maps_completely(shared_data):
 
 
 def test_the_last_of_layers_is_head_one_and_not_trunk():
-    places = META.places(SEVEN_B)
-    assert places[Slot("heads.attention.wq", 0)].tensor == "layers.28.attention.wq.weight"
-    assert places[Slot("trunk.attention.wq", 27)].tensor == "layers.27.attention.wq.weight"
-    assert Slot("trunk.attention.wq", 28) not in places
-    assert [places[Slot("heads.ffn_norm.scale", k)].tensor for k in (1, 2, 3)] == [
+    refs = META.refs(SEVEN_B)
+    assert refs[Weight("heads.attention.wq", 0)].tensor == "layers.28.attention.wq.weight"
+    assert refs[Weight("trunk.attention.wq", 27)].tensor == "layers.27.attention.wq.weight"
+    assert Weight("trunk.attention.wq", 28) not in refs
+    assert [refs[Weight("heads.ffn_norm.scale", k)].tensor for k in (1, 2, 3)] == [
         f"extra_heads.{i}.ffn_norm.weight" for i in range(3)
     ]
 
@@ -44,11 +43,10 @@ def test_hugging_face_names_of_a_real_config():
 @pytest.mark.parametrize("heads", [1, 4])
 def test_leaves_are_those_of_the_model(small, tied, heads):
     config = small(tie_embeddings=tied, n_future_tokens=heads)
-    of_the_model = flatten(jax.tree.map(lambda leaf: leaf.shape, param_shapes(config)))
-    assert leaf_shapes(config) == of_the_model
+    assert leaf_shapes(config) == {path: leaf.shape for path, leaf in flatten_tree(param_shapes(config), ".").items()}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_two_slots_share_a_place(small, layout):
-    places = LAYOUTS[layout].places(small())
-    assert len({(place.tensor, place.layer) for place in places.values()}) == len(places)
+def test_no_two_weights_share_a_tensor(small, layout):
+    refs = LAYOUTS[layout].refs(small())
+    assert len({(ref.tensor, ref.layer) for ref in refs.values()}) == len(refs)

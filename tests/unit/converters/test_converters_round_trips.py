@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 import converters
-from converters.stored import parse_dtype
+from converters.tensor import parse_dtype
 
 BITS = {2: np.uint16, 4: np.uint32}
 

@@ -6,28 +6,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.errors import fold
-from converters.slots import HALF_SPLIT, PLAIN, TRANSPOSED, copy_tiled, from_torch, to_torch
-from converters.stored import is_finite, parse_dtype
+from converters.layout import AS_IS, ROPE_PERMUTED, TRANSPOSED, copy_tiled, from_weight, to_weight
+from converters.tensor import is_finite, parse_dtype
 
 
 @settings(deadline=None)
 @given(heads=st.integers(1, 4), half=st.integers(1, 5), width=st.integers(1, 7))
 def test_half_split_rows_become_interleaved_per_head(heads, half, width):
     stored = np.arange(heads * 2 * half * width).reshape(heads * 2 * half, width)
-    matrix = to_torch(stored, HALF_SPLIT, stored.shape, 2 * half)
+    weight = to_weight(stored, ROPE_PERMUTED, stored.shape[::-1], 2 * half)
     for head in range(heads):
         for pair in range(half):
             for part in range(2):
                 source_row = head * 2 * half + part * half + pair
-                np.testing.assert_array_equal(matrix[head * 2 * half + 2 * pair + part], stored[source_row])
+                np.testing.assert_array_equal(weight[:, head * 2 * half + 2 * pair + part], stored[source_row])
 
 
 @settings(deadline=None)
-@given(form=st.sampled_from([PLAIN, TRANSPOSED, HALF_SPLIT]), rows=st.integers(1, 5), width=st.integers(1, 7))
-def test_forms_are_inverse(form, rows, width):
-    matrix = np.arange(rows * 6 * width).reshape(rows * 6, width)
-    stored = from_torch(matrix, form, 6)
-    np.testing.assert_array_equal(to_torch(np.ascontiguousarray(stored), form, matrix.shape, 6), matrix)
+@given(transform=st.sampled_from([AS_IS, TRANSPOSED, ROPE_PERMUTED]), width=st.integers(1, 7), heads=st.integers(1, 5))
+def test_transforms_are_inverse(transform, width, heads):
+    weight = np.arange(width * heads * 6).reshape(width, heads * 6)
+    stored = from_weight(weight, transform, 6)
+    np.testing.assert_array_equal(to_weight(np.ascontiguousarray(stored), transform, weight.shape, 6), weight)
 
 
 @settings(deadline=None)

@@ -8,12 +8,15 @@ import ml_dtypes
 import numpy as np
 
 from converters.errors import ConverterError
+from wmtp_jax.errors import shown
+from wmtp_jax.files import sha256_of
 
 DTYPES = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
+_LONGEST_NAME = 256
 _PIECE = 2**22
 _EXPONENT_16 = {DTYPES["float16"]: 0x7C00, DTYPES["bfloat16"]: 0x7F80}
 
@@ -31,7 +34,7 @@ def parse_dtype(dtype) -> np.dtype | None:
     except TypeError:
         found = None
     if found not in DTYPES.values():
-        raise ConverterError(f"dtype {dtype} is not supported; expected one of {', '.join(DTYPES)}")
+        raise ConverterError(f"dtype {shown(dtype)} is not supported; expected one of {', '.join(DTYPES)}")
     return found
 
 
@@ -81,6 +84,18 @@ class StoredTensor:
                     raise ConverterError(f"{self.path}: ends inside tensor {self.name}; restore it from its source")
                 rest = rest[count:]
         return values
+
+    def sha256(self) -> str:
+        """Digest of the bytes in the file; of fewer bytes when the file ends early."""
+        return sha256_of(self.path, self.offset, self.nbytes)
+
+
+def check_tensor_name(path: Path, name: str) -> None:
+    """Raises ConverterError for a name that no message could show: too long, or with control characters."""
+    if len(name) > _LONGEST_NAME or not name.isascii() or not name.isprintable():
+        raise ConverterError(
+            f"{path}: holds a tensor named {shown(name)}; expected at most {_LONGEST_NAME} printable ASCII characters"
+        )
 
 
 def same_bytes(a: StoredTensor, b: StoredTensor) -> bool:

@@ -1,0 +1,155 @@
+"""What a model or a planned conversion is, in lines for people, and whether its bytes are those that were written."""
+
+import math
+from collections.abc import Callable
+
+from converters.checkpoint import Checkpoint
+from converters.errors import ConverterError, fold
+from converters.output import MANIFEST, MANIFEST_FORMAT
+from converters.plan import Plan
+from wmtp_jax.errors import shown
+from wmtp_jax.files import SUMS, check_digest, is_inside, read_sums
+from wmtp_jax.jsonl import read_object
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> list[str]:
+    """Layout, architecture, size, and every tensor with its leaf, layers folded."""
+    config = checkpoint.config
+    tensors = checkpoint.tensors.values()
+    count = sum(math.prod(shape) for shape in checkpoint.shapes.values())
+    dtypes = ", ".join(sorted({tensor.type_name for tensor in tensors}))
+    lines = [
+        f"{checkpoint.directory}: {checkpoint.layout.title} layout, weights in {checkpoint.weights.name}",
+        f"  {count:,} parameters in {len(tensors)} tensors of {dtypes}, {sum(t.nbytes for t in tensors) / 1e9:.3f} GB",
+        f"  trunk layers {config.n_trunk_layers}, heads {config.n_future_tokens}, dim {config.dim}, "
+        f"query heads {config.n_heads}, key/value heads {config.n_kv_heads}, head width {config.head_dim}, "
+        f"feed-forward {config.ffn_dim}, vocabulary {config.vocab_size}",
+        f"  rope theta {config.rope_theta:g}{', llama3 scaling' if config.rope_scaling else ''}, "
+        f"norm eps {config.norm_eps:g}, embeddings {'tied' if config.tie_embeddings else 'untied'}"
+        f"{', stored twice' if checkpoint.origin.tied_copy else ''}",
+    ]
+    rows: dict[tuple[str, str, str], dict[str, None]] = {}
+    for weight, ref in checkpoint.refs.items():
+        shape = str(list(checkpoint.tensors[ref.tensor].shape))
+        rows.setdefault((weight.leaf, shape, ref.transform), {})[ref.tensor] = None
+    table = [(name, shape, leaf, how) for (leaf, shape, how), names in rows.items() for name in fold(names)]
+    if checkpoint.origin.tied_copy and checkpoint.layout.tied_name in checkpoint.tensors:
+        shape = str(list(checkpoint.tensors[checkpoint.layout.tied_name].shape))
+        table.append((checkpoint.layout.tied_name, shape, "", "copy of the embeddings"))
+    lines += ["", *_columns([("tensor", "shape", "leaf", "stored"), *table])]
+    if checkpoint.value_head is not None:
+        lines.append(f"value head: {checkpoint.value_head.name} {list(checkpoint.value_head.shape)}")
+    if checkpoint.ignored:
+        lines.append(f"ignored by name: {', '.join(fold(checkpoint.ignored))}")
+    return lines
+
+
+def describe_plan(source: Checkpoint, plan: Plan) -> list[str]:
+    """The map of a conversion: each target tensor with what it comes from, layers folded."""
+    rows: dict[tuple[str, str, str], tuple[dict, dict]] = {}
+    tensors = plan.tensors
+    for name, pieces in plan.pieces.items():
+        tensor = tensors[name]
+        key = (pieces[0][1].leaf, str(list(tensor.shape)), tensor.dtype.name)
+        written, read = rows.setdefault(key, ({}, {}))
+        written[name] = None
+        read |= {source.refs[weight].tensor: None for weight, _ in pieces}
+    table = [
+        (" + ".join(fold(written)), shape, dtype, " + ".join(fold(read)))
+        for (_, shape, dtype), (written, read) in rows.items()
+    ]
+    files = list(plan.files)
+    where = files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to the last"
+    return [
+        *_columns([("written", "shape", "dtype", "from"), *table]),
+        "",
+        f"{len(tensors)} tensors, {plan.nbytes / 1e9:.3f} GB in {where}, and {plan.target.config_names[0]}",
+        *[f"note: {note}" for note in plan.notes],
+    ]
+
+
+def verify(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None) -> list[str]:
+    """Reads every byte that manifest.json or SHA256SUMS vouches for.
+
+    Args:
+        checkpoint: an opened directory (so its tensors fit its config).
+        advance: told the number of bytes of each tensor that was read.
+
+    Returns:
+        Sentences about what was found to be right.
+
+    Raises:
+        ConverterError: names the tensors that differ; also when there is nothing to compare with.
+        FileError: names the file that is missing or differs.
+    """
+    directory, findings = checkpoint.directory, []
+    if (directory / MANIFEST).exists():
+        count = verify_tensors(checkpoint, advance)
+        files = read_object(directory / MANIFEST)["files"]
+        for name, digest in files.items():
+            check_digest(directory / name, digest, MANIFEST)
+        findings.append(f"{count} tensors and {len(files)} files agree with {MANIFEST}")
+    if (directory / SUMS).exists():
+        sums = read_sums(directory / SUMS)
+        for name, digest in sums.items():
+            check_digest(directory / name, digest, SUMS)
+        findings.append(f"{len(sums)} files agree with {SUMS}")
+    if not findings:
+        raise ConverterError(
+            f"{directory}: has neither {MANIFEST} nor {SUMS}, so there is no digest to compare with; "
+            "'inspect' checks names and shapes alone"
+        )
+    return findings
+
+
+def verify_tensors(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None) -> int:
+    """Compares every tensor with manifest.json; returns their number.
+
+    Args and Raises as of `verify`.
+    """
+    listed = listed_tensors(checkpoint)
+    if not listed:
+        raise ConverterError(f"{checkpoint.directory}: has no {MANIFEST} of this converter to compare with")
+    wrong = []
+    for name, tensor in checkpoint.tensors.items():
+        found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": tensor.sha256()}
+        if any(listed[name].get(field) != value for field, value in found.items()):
+            wrong.append(name)
+        advance(tensor.nbytes)
+    if wrong:
+        raise ConverterError(
+            f"{checkpoint.directory}: {len(wrong)} of {len(listed)} tensors differ from {MANIFEST} "
+            f"({', '.join(fold(wrong)[:5])}); the files were changed or damaged, so convert or fetch them again"
+        )
+    return len(listed)
+
+
+def listed_tensors(checkpoint: Checkpoint) -> dict[str, dict]:
+    """What manifest.json says about each tensor (file, dtype, shape, sha256); empty without a manifest of ours.
+
+    Raises:
+        ConverterError: it is malformed, or lists other tensors than the weights hold.
+    """
+    path = checkpoint.directory / MANIFEST
+    record = read_object(path) if path.exists() else {}
+    if record.get("format") != MANIFEST_FORMAT:
+        return {}
+    entries, files = record.get("tensors"), record.get("files")
+    texts = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
+    if not texts or not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        raise ConverterError(f"{path}: has no 'tensors' and 'files'; expected a manifest of this converter")
+    for name in files:
+        if not is_inside(name):
+            raise ConverterError(f"{path}: names {shown(name)}; expected files in the directory where it lies")
+    if set(entries) != set(checkpoint.tensors):
+        difference = ", ".join(fold(sorted(set(entries) ^ set(checkpoint.tensors)))[:5])
+        raise ConverterError(
+            f"{path}: lists other tensors than the weights hold ({shown(difference, 300)[1:-1]}); convert the model "
+            "again"
+        )
+    return entries
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

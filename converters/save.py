@@ -1,0 +1,236 @@
+"""Writes a model: one weight at a time from its source, through a thread, into its place on disk."""
+
+import collections
+import contextlib
+import dataclasses
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from converters.checkpoint import FLAT, Checkpoint, Folders, open_checkpoint
+from converters.errors import ConverterError, check_tensors
+from converters.hugging_face import HUGGING_FACE
+from converters.inspect import listed_tensors
+from converters.layout import Layout, Origin, Weight, weight_shape
+from converters.meta import META
+from converters.output import MANIFEST, MANIFEST_FORMAT, open_output
+from converters.plan import MAX_SHARD_BYTES, Plan, Source, fingerprint, make_plan
+from converters.tensor import DTYPES, check_finite, parse_dtype
+from converters.tree import TREE
+from converters.value_head import VALUE_HEAD_FILE, value_head_file
+from wmtp_jax.model import ModelConfig, leaf_shapes
+from wmtp_jax.progress import Progress
+
+
+def save_meta(
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    *,
+    dtype=None,
+    max_shard_bytes=MAX_SHARD_BYTES,
+    source=None,
+) -> None:
+    """Writes params as a Meta model: params.json and consolidated.safetensors (`safetensors.torch.load_file` reads it).
+
+    Args:
+        directory: must not exist or be empty.
+        config: the architecture.
+        params: nested dict of arrays, as of `wmtp_jax.model.init_params`.
+        dtype: of the file: "float32", "float16", "bfloat16"; None keeps each leaf's.
+        max_shard_bytes: larger models become several files with an index.
+        source: directory of the model they came from: its tokenizer travels along, and what its config file says
+            beyond the architecture is kept when the layout is the same.
+
+    Raises:
+        ConverterError: params that do not fit the config, NaN or infinity, or a disk that is too small.
+        FileError: a directory in use, or that cannot be written.
+    """
+    _save(META, directory, config, params, dtype, max_shard_bytes, source)
+
+
+def save_hf(
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    *,
+    dtype=None,
+    max_shard_bytes=MAX_SHARD_BYTES,
+    source=None,
+) -> None:
+    """Writes params as a Hugging Face Llama: config.json and model.safetensors; of several heads head 1 is kept.
+
+    Args and Raises as of `save_meta`.
+    """
+    _save(HUGGING_FACE, directory, config, params, dtype, max_shard_bytes, source)
+
+
+def save_tree(
+    directory: str | Path,
+    config: ModelConfig,
+    params: dict,
+    *,
+    dtype=None,
+    max_shard_bytes=MAX_SHARD_BYTES,
+    source=None,
+) -> None:
+    """Writes params as they are: model_config.json and params.safetensors, one tensor per leaf.
+
+    Args and Raises as of `save_meta`.
+    """
+    _save(TREE, directory, config, params, dtype, max_shard_bytes, source)
+
+
+def convert(source: Checkpoint, plan: Plan, directory: str | Path, progress: Progress | None = None) -> None:
+    """Converts files to files, see `run_plan`; tokenizer files travel along."""
+    run_plan(source, plan, Path(directory), fingerprint(source, plan), source.tokenizer_files, progress)
+
+
+def run_plan(
+    source: Source,
+    plan: Plan,
+    directory: Path,
+    identity: str,
+    copies: list[Path],
+    progress: Progress | None = None,
+    *,
+    folders: Folders = FLAT,
+    complete: Callable[[Path], None] | None = None,
+) -> None:
+    """Writes the model directory of a plan, complete or not at all.
+
+    Args:
+        source: where the numbers come from; the bytes of a `Checkpoint` with a manifest are compared with it.
+        plan: what to write, as of `make_plan`.
+        directory: must not exist or be empty.
+        identity: equal for conversions that write the same bytes; continues what was killed.
+        copies: tokenizer files that travel along.
+        progress: in MB, or None for silence.
+        folders: in which the files are to lie.
+        complete: adds to the directory under its provisional name, after all else and before it gets its own.
+
+    Raises:
+        ConverterError: NaN or infinity, values beyond the dtype, a damaged source.
+        FileError: a directory in use, or that cannot be written.
+    """
+    with open_output(directory, plan.files, identity, folders) as output, _compared(source) as compare:
+        for name, tensor in plan.tensors.items():
+            for read, _ in plan.pieces[name]:
+                compare(read)
+            if name not in output.digests:
+                output.write(name, _counted(plan.chunks(source, tensor), progress))
+            elif progress:
+                progress.skip(tensor.nbytes / 1e6)
+        output.drain()
+        record = plan.target.write_config(
+            plan.config, plan.base, plan.dtype, _output_equals_embedding(plan, output.digests)
+        )
+        manifest = {
+            "format": MANIFEST_FORMAT,
+            "layout": plan.target.name,
+            "source": _describe(source),
+            "notes": list(plan.notes),
+            "config": dataclasses.asdict(plan.config),
+        }
+        others = {f"{folders.tokenizer}/{path.name}": path.read_bytes() for path in copies}
+        if source.value_head is not None:
+            others[f"{folders.weights}/{VALUE_HEAD_FILE}"] = value_head_file(source.value_head)
+        output.finish({plan.target.config_names[0]: record}, others, manifest, complete)
+
+
+class _Params:
+    """A param tree as a source, whose leaves are brought to the host one at a time."""
+
+    value_head = None
+
+    def __init__(self, config: ModelConfig, params: dict, origin: Origin | None):
+        from wmtp_jax.tree import flatten_tree
+
+        self.config, self.origin = config, origin
+        self._shapes = leaf_shapes(config)
+        self._leaves = flatten_tree(params, ".")
+        self._held: tuple[str, np.ndarray] | None = None
+        found = {path: tuple(np.shape(leaf)) for path, leaf in self._leaves.items()}
+        check_tensors("params", self._shapes, found, "the given ModelConfig")
+        for path, leaf in self._leaves.items():
+            if np.dtype(leaf.dtype) not in DTYPES.values():
+                raise ConverterError(f"params: {path} has the dtype {leaf.dtype}; expected one of {', '.join(DTYPES)}")
+
+    def dtype(self, weight: Weight) -> np.dtype:
+        return np.dtype(self._leaves[weight.leaf].dtype)
+
+    def read(self, weight: Weight) -> np.ndarray:
+        if self._held is None or self._held[0] != weight.leaf:
+            self._held = None
+            self._held = weight.leaf, np.asarray(self._leaves[weight.leaf])
+        leaf = self._held[1]
+        values = np.ascontiguousarray(leaf if weight.layer is None else leaf[weight.layer])
+        check_finite(values, f"{weight} of the params")
+        return values.reshape(weight_shape(weight.leaf, self._shapes[weight.leaf]))
+
+
+def _save(layout: Layout, directory, config, params, dtype, max_shard_bytes, source) -> None:
+    origin: Origin | None = None
+    copies: list[Path] = []
+    if source is not None:
+        opened = open_checkpoint(source)
+        origin, copies = opened.origin, opened.tokenizer_files
+    in_memory = _Params(config, params, origin)
+    plan = make_plan(in_memory, layout, dtype=parse_dtype(dtype), max_shard_bytes=max_shard_bytes)
+    run_plan(in_memory, plan, Path(directory), secrets.token_hex(32), copies)
+
+
+@contextlib.contextmanager
+def _compared(source: Source) -> Iterator[Callable[[Weight], None]]:
+    """A function that compares the tensor of a weight with the source's manifest, in a thread, each tensor once."""
+    listed = listed_tensors(source) if isinstance(source, Checkpoint) else {}
+    pending: collections.deque = collections.deque()
+    seen = set()
+
+    def settle(most: int) -> None:
+        while len(pending) > most:
+            name, future = pending.popleft()
+            if future.result() != listed[name].get("sha256"):
+                raise ConverterError(
+                    f"{source.directory}: the tensor {name} differs from its digest in {MANIFEST}; it was changed or "
+                    "damaged, so fetch or convert it again"
+                )
+
+    def compare(weight: Weight) -> None:
+        name = source.refs[weight].tensor if listed else None
+        if name is not None and name not in seen:
+            seen.add(name)
+            pending.append((name, pool.submit(source.tensors[name].sha256)))
+            settle(2)
+
+    with ThreadPoolExecutor(1) as pool:
+        yield compare
+        settle(0)
+
+
+def _counted(pieces: Iterator[np.ndarray], progress: Progress | None) -> Iterator[np.ndarray]:
+    for piece in pieces:
+        yield piece
+        if progress:
+            progress.advance(piece.nbytes / 1e6)
+
+
+def _output_equals_embedding(plan: Plan, digests: dict[str, str]) -> bool:
+    """Untied, yet equal: a reader that infers tying from equality has to be told."""
+    if plan.config.tie_embeddings or plan.target is TREE:
+        return False
+    name = lambda leaf: plan.target.ref(plan.config, Weight(leaf)).tensor
+    return digests[name("tok_embeddings.embedding")] == digests[name("output.kernel")]
+
+
+def _describe(source: Source) -> dict:
+    if isinstance(source, Checkpoint):
+        return {
+            "layout": source.layout.name,
+            "directory": source.directory.resolve().name,
+            "weights": source.weights.name,
+        }
+    return {"layout": "params in memory"}
