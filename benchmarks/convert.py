@@ -19,13 +19,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from converters.convert import run_plan
-from converters.slots import Slot, leaf_shapes, slots, torch_shape
-from converters.stored import DTYPES, parse_dtype
-
+from converters.layout import Weight, weight_shape
 from converters.meta import META
 from converters.plan import make_plan
-from wmtp_jax.model import ModelConfig
+from converters.save import run_plan
+from converters.tensor import DTYPES, parse_dtype
+from wmtp_jax.model import ModelConfig, leaf_shapes
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,15 +40,14 @@ class RandomWeights:
         self._shapes = leaf_shapes(config)
         self._block = np.random.default_rng(0).standard_normal(2**22, np.float32).astype(dtype)
 
-    def dtype(self, _slot: Slot) -> np.dtype:
-        """The same for every slot."""
+    def dtype(self, _weight: Weight) -> np.dtype:
+        """The same for every weight."""
         return self._dtype
 
-    def matrix(self, slot: Slot) -> np.ndarray:
-        """The block, repeated to the slot's size from a start that differs between slots."""
-        shape = torch_shape(slot.leaf, self._shapes[slot.leaf])
-        start = 7 * (slot.layer or 0)
-        return np.resize(self._block[start:], shape)
+    def read(self, weight: Weight) -> np.ndarray:
+        """The block, repeated to the weight's size from a start that differs between layers."""
+        shape = weight_shape(weight.leaf, self._shapes[weight.leaf])
+        return np.resize(self._block[7 * (weight.layer or 0) :], shape[::-1]).T
 
 
 def sized_config(nbytes: float, itemsize: int) -> ModelConfig:
@@ -63,7 +61,7 @@ def sized_config(nbytes: float, itemsize: int) -> ModelConfig:
 
 def make_checkpoint(directory: Path, config: ModelConfig, dtype: np.dtype) -> None:
     source = RandomWeights(config, dtype)
-    plan = make_plan(source, META, dtype=None, grow_heads=None, max_shard_bytes=10**9)
+    plan = make_plan(source, META, max_shard_bytes=10**9)
     run_plan(source, plan, directory, "benchmark", [])
 
 
@@ -120,7 +118,8 @@ def main() -> None:
             shutil.rmtree(work / target)
 
     print(
-        f"{size / 1e9:.2f} GB {arguments.dtype}, {len(slots(config))} slots, largest leaf {largest_leaf / 1e6:.0f} MB"
+        f"{size / 1e9:.2f} GB {arguments.dtype}, {len(META.refs(config))} weights, "
+        f"largest leaf {largest_leaf / 1e6:.0f} MB"
     )
     print(f"{'':<16}{'seconds':>9}{'limit':>9}{'peak MB':>10}{'limit':>8}")
     for name, seconds in peer_seconds.items():

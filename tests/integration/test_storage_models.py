@@ -293,19 +293,18 @@ def test_without_a_source_it_says_what_it_would_need(tmp_path, capsys):
 
 
 def test_a_set_up_that_was_killed_continues(plain, tmp_path, monkeypatch):
-    import converters.output
+    from converters.checkpoint import Checkpoint
 
-    tensors = []
-    done = converters.output.OutputDirectory._done
+    read, weights = Checkpoint.read, []
 
-    def dying(self, name, digest):
-        done(self, name, digest)
-        tensors.append(name)
-        if len(tensors) == 7:
+    def dying(checkpoint, weight):
+        weights.append(weight)
+        if len(weights) == 7:
             raise KeyboardInterrupt
+        return read(checkpoint, weight)
 
     with monkeypatch.context() as patch:
-        patch.setattr(converters.output.OutputDirectory, "_done", dying)
+        patch.setattr(Checkpoint, "read", dying)
         assert set_up("mine", plain, tmp_path) == 130
     assert (tmp_path / "models_v2/mine.partial").is_dir()
     assert not (tmp_path / "models_v2/mine").exists()
