@@ -11,7 +11,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_configure(config):
-    """One cache of compiled programs for all workers and the processes that tests start: most compile the same ones."""
+    """One cache of compiled programs for all workers and the processes that tests start: most compile the same ones.
+
+    Programs are compiled with few optimisations, unless XLA_FLAGS says otherwise: a step of a small model runs twice as
+    long (1 s), but compiles in a sixth of the time (2 s instead of 12).
+    """
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
     if not hasattr(config, "workerinput") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         directory = tempfile.mkdtemp(prefix="wmtp-compiled-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = directory
