@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_runs import arguments, cut_data, run_train, why_programs_cannot_run
+from tiny_runs import MODELS, arguments, cut_data, run_train, why_programs_cannot_run
 
 import converters
+from converters.__main__ import main as convert
 
 N_HEADS = 4
 OF_WEIGHTS = {"weight_std", "weight_max", "weight_entropy", "effective_sample_share", "weight_position_correlation"}
@@ -88,17 +89,11 @@ def assert_whole(directory: Path, *, weighted: bool) -> None:
     config, params = converters.load(export)
     assert config.n_future_tokens == N_HEADS
     assert params["heads"]["attention"]["wq"].shape[0] == N_HEADS
-    assert converters_verify(export) == 0
+    assert convert(["verify", str(export)]) == 0
     assert (export / "tokenizer.model").exists()
     page = (directory / "report.html").read_text()
     assert "loss, head 4" in page
     assert ("weight std" in page) == weighted
-
-
-def converters_verify(directory: Path) -> int:
-    from converters.__main__ import main
-
-    return main(["verify", str(directory)])
 
 
 def assert_programs_ran(directory: Path) -> None:
@@ -136,7 +131,7 @@ def test_rho1_scores_the_reference_and_comes_nearer_to_it(rho1):
     for entry in lines_of(rho1 / "metrics.jsonl")[1:-1]:
         assert "reference_loss_diff" in entry
         assert entry["weight_mean"] == pytest.approx(1, abs=1e-4)
-    before, after = measures_of(rho1)
+    before, _ = measures_of(rho1)
     assert {"kl_divergence", "reference_loss_diff"} <= before.keys()
     assert before["kl_divergence"] > 0
     assert not (rho1 / "critic").exists()
@@ -203,9 +198,10 @@ def test_controls_run_from_a_trained_critic(name, controls, verifiable):
             assert first[measure] == pytest.approx(first_of_critic[measure], rel=1e-4)
     if name == "solution_mean":
         assert 0 < first["weight_std"] < first_of_critic["weight_std"]
-    _, params = converters.load(directory / "export")
-    _, start = converters.load("storage/models_v2/micro-mtp", dtype="float32")
-    moved = [(a != b).any() for a, b in zip(params["heads"]["attention"]["wq"], start["heads"]["attention"]["wq"])]
+    _, after = converters.load(directory / "export")
+    _, before = converters.load(MODELS / "micro-mtp", dtype="float32")
+    wq_before, wq_after = (params["heads"]["attention"]["wq"] for params in (before, after))
+    moved = [bool((a != b).any()) for a, b in zip(wq_after, wq_before, strict=True)]
     assert moved == [True, *[name != "next_token"] * (N_HEADS - 1)]
 
 

@@ -6,7 +6,6 @@ Everything here that reaches into the package's inside stands in this one file.
 import gzip
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -40,8 +39,16 @@ GOLDEN_RUNS = {
     "verifiable_all_samples": ("verifiable", ["data.policy_samples=all"]),
     "verifiable_other_settings": (
         "verifiable",
-        ["critic.lambda_alpha=0.05", "critic.returns=lambda", "critic.loss=bce", "critic.trunk_gradient=0.1"]
-        + ["critic.gamma=0.99", "data.pairs=True", "weighting.statistics=ema", "train.accumulation=2"],
+        [
+            "critic.lambda_alpha=0.05",
+            "critic.returns=lambda",
+            "critic.loss=bce",
+            "critic.trunk_gradient=0.1",
+            "critic.gamma=0.99",
+            "data.pairs=True",
+            "weighting.statistics=ema",
+            "train.accumulation=2",
+        ],
     ),
     "rho1": ("rho1_weighted", []),
     "rho1_top_k": ("rho1_weighted", ["rho1.mode=top_k"]),
