@@ -1,8 +1,8 @@
 """python -m wmtp_jax.evaluate: samples, verdicts, table; continued, repeated elsewhere, and refused."""
 
-import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +11,11 @@ import time
 
 import pytest
 
-from wmtp_jax.evaluate import _ks_of, main
+from wmtp_jax.evaluate import main
+from wmtp_jax.evaluation.benchmarks import load_problems
+from wmtp_jax.evaluation.problems import problems_digest
+from wmtp_jax.evaluation.samples import RowFile
+from wmtp_jax.files import FileLock
 from wmtp_jax.sandbox.isolation import find_bwrap
 from wmtp_jax.sandbox.runner import shared_runner
 
@@ -126,32 +130,128 @@ def refused(arguments, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+    assert len(said) < 600
     return said
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--benchmark", "sudoku"], "unknown benchmark"),
-        (["--benchmark", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: does not exist"),
+        (["--benchmark", "sudoku"], "unknown benchmark 'sudoku'"),
+        (["--benchmark", "x" * 100_000], "unknown benchmark 'xxxx"),
+        (["--benchmark", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: "),
         (["--benchmark", "mbpp", "--allow_code_execution"], "give their file with --data"),
         (["--benchmark", "mbpp", "--data", "absent.jsonl", "--allow_code_execution"], "absent.jsonl: no such file"),
         (["--benchmark", "humaneval"], "agree with --allow_code_execution"),
-        (["--benchmark", "microcode", "--k", "5"], "pass@5 needs as many samples"),
-        (["--benchmark", "microcode", "--n_samples", "5"], "set one, or --n_samples 1"),
-        (["--benchmark", "microcode", "--n_samples", "0"], "--n_samples is 0"),
-        (["--benchmark", "microcode", "--batch_size", "0"], "--batch_size is 0"),
-        (["--benchmark", "microcode", "--memory_mb", "1"], "--memory_mb is 1; expected at least 64"),
-        (["--benchmark", "microcode", "--output", "/dev/null/x"], "cannot be written (Not a directory)"),
-        (["--benchmark", "microcode", "--timeout_s", "0"], "--timeout_s is 0"),
-        (["--benchmark", "microcode", "--timeout_s", "inf"], "--timeout_s is inf; expected seconds above 0, a day at"),
-        (["--benchmark", "microcode", "--timeout_s", "1e9"], "--timeout_s is 1000000000.0"),
-        (["--benchmark", "microcode", "--samples", "x"], "either --model"),
-        (["--benchmark", "microcode", "--template", "raw", "--max_new_tokens", "0", "--limit", "1"], "max_new_tokens"),
+        (["--k", "5"], "pass@5 needs as many samples"),
+        (["--k", "1,0"], "--k: '0' is not a whole number"),
+        (["--n_samples", "5"], "set one, or --n_samples 1"),
+        (["--n_samples", "0"], "--n_samples: '0' is not a whole number"),
+        (["--n_samples", "1000000000"], "--n_samples: '1000000000' is not a whole number from 1 to 100000"),
+        (["--batch_size", "0"], "--batch_size: '0' is not a whole number"),
+        (["--memory_mb", "1"], "--memory_mb: '1' is not a whole number of at least 64"),
+        (["--output", "/dev/null/x"], "/dev/null/x: Not a directory; check the path"),
+        (["--timeout_s", "0"], "--timeout_s: '0' is not a finite number above 0"),
+        (["--timeout_s", "1e9"], "--timeout_s: '1e9' is not a finite number above 0 and of at most 86400"),
+        (["--temperature", "nan"], "--temperature: 'nan' is not a finite number"),
+        (["--temperature", "inf"], "--temperature: 'inf' is not a finite number"),
+        (["--top_p", "1.5"], "--top_p: '1.5' is not a finite number above 0 and of at most 1"),
+        (["--seed", str(2**63)], f"--seed: '{2**63}' is not a whole number from 0 to {2**63 - 1}"),
+        (["--seed", "1" * 100_000], "--seed: '1111"),
+        (["--samples", "x"], "either --model"),
+        (["--max_new_tokens", "0"], "--max_new_tokens: '0' is not a whole number"),
     ],
 )
 def test_wrong_options_are_one_sentence(arguments, said, model, capsys, tmp_path):
-    assert said in refused(["--model", model, "--output", tmp_path, *arguments], capsys).replace("agree  ", "agree ")
+    given = ["--model", model, "--benchmark", "microcode", "--limit", "1", "--output", tmp_path / "out", *arguments]
+    assert said in refused(given, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """Writes samples of one text for tasks that want nothing printed; returns the arguments to judge them."""
+
+    def write(text, count):
+        benchmark, path = tmp_path / "tasks.jsonl", tmp_path / "samples.jsonl"
+        row = {"instruction": "Do.", "input": "", "output": "pass\n", "is_correct": True}
+        row["metadata"] = {"public_tests": {"input": [""], "output": [""]}}
+        benchmark.write_text("".join(json.dumps(row | {"task_id": f"t{i}"}) + "\n" for i in range(count)))
+        settings = {
+            "benchmark": str(benchmark),
+            "problems": problems_digest(load_problems(str(benchmark))),
+            "model": "none",
+            "n_samples": 1,
+            "temperature": 0.0,
+        }
+        answer = {"sample": 0, "text": text, "stop_reason": "eos", "tokens": 1, "forward_passes": 1, "accepted": []}
+        with RowFile(path, settings) as file:
+            for i in range(count):
+                file.append({"task_id": f"t{i}"} | answer)
+        return ["--samples", str(path), "--benchmark", str(benchmark), "--allow_code_execution"]
+
+    return write
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_stopped_by_a_signal(sent, code, root, answered, tmp_path):
+    """The exit code says by what, once the running programs have ended."""
+    given = answered("import time\ntime.sleep(60)\n", 20)
+    arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *given, "--timeout_s", "1"]
+    process = subprocess.Popen(arguments, cwd=root, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "verdicts.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(sent)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == code
+    assert said.rstrip().endswith("; the same command continues")
+
+
+def test_full_disk_is_one_sentence_and_the_same_command_continues(root, answered, tmp_path):
+    """On a file system in memory of 16 kB, which is enlarged for the second start."""
+    small = tmp_path / "small"
+    small.mkdir()
+    given = answered("raise ValueError('x' * 500)\n", 30)
+    command = shlex.join([sys.executable, "-m", "wmtp_jax.evaluate", *given, "--output", str(small)])
+    script = f"""mount -t tmpfs -o size=16k none {small} || exit 99
+        {command}; echo $?; mount -o remount,size=1m {small}; {command}; echo $?"""
+    if not shutil.which("unshare"):
+        pytest.skip("needs the program unshare")
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    found = subprocess.run(unshare, cwd=root, capture_output=True, text=True)
+    if found.returncode == 99 or found.stderr.startswith("unshare: "):
+        pytest.skip("needs unprivileged user namespaces")
+    assert [line for line in found.stdout.splitlines() if line.isdecimal()] == ["2", "0"], found.stderr
+    full = "verdicts.jsonl: No space left on device; make room and start the same command again"
+    errors = [line for line in found.stderr.splitlines() if line.startswith("error")]
+    assert errors == [f"error: {small}/{full}"], found.stderr
+    assert "exception                   30" in found.stdout
+
+
+def test_edited_samples_are_one_sentence(answered, tmp_path, capsys):
+    given, path = answered("print(1)", 2), tmp_path / "samples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    for edited, said in (
+        (lines[:-1], "lacks 1 of 2 samples"),
+        ([lines[0].replace("n_samples", "samples"), *lines[1:]], "samples.jsonl:1: the settings lack 'n_samples'"),
+        ([lines[0], lines[1].replace('"text"', '"words"'), lines[2]], "sample 0 of 't0' is damaged"),
+        ([lines[0], lines[1].replace('"t0"', '["t0"]'), lines[2]], "samples.jsonl:2: expected a row with a task_id"),
+        ([*lines[:2], "[" * 100_000 + "\n"], "samples.jsonl:3: JSON nested too deeply"),
+    ):
+        path.write_text("".join(edited))
+        assert said in refused(given, capsys)
+    path.write_text("".join(lines))
+    assert "pass@3 needs as many samples per problem, not 1" in refused([*given, "--k", "3"], capsys)
+    with FileLock(tmp_path / ".lock", "", ""):
+        assert "is in use by process" in refused(given, capsys)
+
+
+def test_help_ends_with_two_examples_and_needs_no_jax(root):
+    code = "import sys; from wmtp_jax.evaluate import main; sys.exit(main(['--help']) or 'jax' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True).stdout
+    assert [line[:29] for line in said.splitlines()[-2:]] == ["  python -m wmtp_jax.evaluate"] * 2
 
 
 def test_model_without_tokenizer(model, tmp_path, capsys):
@@ -199,29 +299,10 @@ def test_samples_of_another_benchmark_or_of_other_problems(finished, tmp_path, c
     said = refused([*given, "--benchmark", "humaneval", "--allow_code_execution"], capsys)
     assert "holds samples of 'microcode', not of 'humaneval'" in said
     assert "answers other problems" in refused([*given, "--benchmark", "microcode", "--limit", "5"], capsys)
-    given = ["--samples", tmp_path / "edited.jsonl", "--benchmark", "microcode", "--limit", "6", "--output", tmp_path]
-    lines = (finished / "samples.jsonl").read_text().splitlines(keepends=True)
-    for edited, said in (
-        (lines[:-3], "lacks 3 of 12 samples"),
-        ([lines[0].replace("n_samples", "samples"), *lines[1:]], "edited.jsonl:1: the settings lack 'n_samples'"),
-        (['{"settings": 3}\n', *lines[1:]], 'edited.jsonl:1: expected {"settings": ..} in the first line'),
-        ([lines[0], lines[1].replace('"text"', '"words"'), *lines[2:]], "sample 0 of microcode/test/00000 is damaged"),
-    ):
-        (tmp_path / "edited.jsonl").write_text("".join(edited))
-        assert said in refused(given, capsys)
-    (tmp_path / "edited.jsonl").write_text("".join(lines))
-    assert "pass@3 needs as many samples per problem, not 2" in refused([*given, "--k", "3"], capsys)
 
 
 @pytest.mark.slow
 def test_another_seed_in_the_same_directory(model, finished, capsys, monkeypatch):
     """Found out before the model is put to any work."""
-    monkeypatch.setattr("wmtp_jax.evaluate.score_solutions", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr("wmtp_jax.evaluation.heads.score_solutions", lambda *_: pytest.fail("scored"))
     assert "made with seed 0, now it is 1" in refused(command(model, finished, "--seed", "1"), capsys)
-
-
-@pytest.mark.parametrize(
-    ("asked", "n_samples", "ks"), [(None, 1, [1]), (None, 9, [1, 5]), (None, 10, [1, 5, 10]), ([3], 4, [3])]
-)
-def test_which_pass_at_k(asked, n_samples, ks):
-    assert _ks_of(argparse.Namespace(k=asked), n_samples) == ks

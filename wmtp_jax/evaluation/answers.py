@@ -1,24 +1,33 @@
-"""What a model answers: completions of problems' prompts, with what they cost."""
+"""Answers of a model to problems: decoded, written to a sample file, or judged at once during training."""
 
 import bisect
 import dataclasses
+import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from wmtp_jax.data import Tokenizer, encode_prompt
-from wmtp_jax.decoding import Generation, generate
+from wmtp_jax.decoding import Generation, generate, part_layers
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.problems import Problem
+from wmtp_jax.evaluation.samples import Answer, RowFile, draft_measures
 from wmtp_jax.model import ModelConfig
+from wmtp_jax.progress import Progress
+from wmtp_jax.sandbox import check_programs
+
+TIMEOUT_S = 5.0
+MEMORY_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are written; the fields mean what they mean for `generate`."""
+    """How answers are decoded; the fields are arguments of `generate`."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -28,41 +37,6 @@ class Decoding:
     seed: int = 0
     batch_size: int = 32
     dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One completion.
-
-    Attributes:
-        text: what the model wrote, up to the problem's stop rule.
-        stop_reason: "eos", "stop" (the rule) or "length".
-        tokens: number of new tokens.
-        forward_passes: through the model; the prefill counts 1.
-        accepted: how often the draft of head 2, 3, ... was kept; empty where none was made.
-    """
-
-    text: str
-    stop_reason: str
-    tokens: int
-    forward_passes: int
-    accepted: list[int]
-
-    @classmethod
-    def from_row(cls, row: dict) -> "Answer":
-        """The answer in a row of a sample file.
-
-        Raises:
-            EvaluationError: a field is missing or of another kind.
-        """
-        answer = cls(*(row.get(field.name) for field in dataclasses.fields(cls)))
-        readable = isinstance(answer.text, str) and isinstance(answer.accepted, list)
-        if not readable or not all(type(n) is int for n in (answer.tokens, answer.forward_passes, *answer.accepted)):
-            raise EvaluationError(
-                f"sample {row.get('sample')} of {row.get('task_id')} is damaged: expected the text and counts of "
-                f"{', '.join(field.name for field in dataclasses.fields(cls)[2:])}; write the samples again."
-            )
-        return answer
 
 
 def require_room(problems: Sequence[Problem], tokenizer: Tokenizer, config: ModelConfig) -> None:
@@ -88,14 +62,14 @@ def answer_problems(
     indices: Sequence[int],
     decoding: Decoding,
 ) -> list[Answer]:
-    """Writes one answer per problem.
+    """Decodes one answer per problem.
 
     Args:
         params: parameters of the model.
         config: its architecture.
         tokenizer: its tokenizer.
         problems: one per answer; a problem may come several times.
-        indices: of the answers in the whole job; with the seed they settle all randomness.
+        indices: of the answers in the whole job; they and the seed determine all randomness.
         decoding: how.
 
     Raises:
@@ -104,8 +78,8 @@ def answer_problems(
     prompts = [encode_prompt(problem.prompt, tokenizer) for problem in problems]
     rules = [re.compile(problem.stop) for problem in problems]
 
-    def ended(place: int, tokens: list[int], heads: list[int]) -> bool:
-        return rules[place].search(tokenizer.decode_continuation(prompts[place], tokens)) is not None
+    def ended(i: int, tokens: list[int], heads: list[int]) -> bool:
+        return rules[i].search(tokenizer.decode_continuation(prompts[i], tokens)) is not None
 
     settings = dataclasses.asdict(decoding) | {"dtype": jnp.dtype(decoding.dtype)}
     results = generate(
@@ -120,6 +94,98 @@ def answer_problems(
     return answers
 
 
+def write_samples(
+    file: RowFile,
+    params,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    problems: Sequence[Problem],
+    n_samples: int,
+    decoding: Decoding,
+) -> list[dict]:
+    """Decodes the samples that a file lacks, in batches whose bounds do not depend on what it has.
+
+    Args:
+        file: of the samples.
+        params: parameters of the model; donated.
+        config: its architecture.
+        tokenizer: its tokenizer.
+        problems: to be answered.
+        n_samples: per problem.
+        decoding: how.
+
+    Returns:
+        All rows, problem by problem.
+    """
+    params = part_layers(
+        params, n_heads=config.n_future_tokens if decoding.speculate else 1, dtype=decoding.dtype, give_up=True
+    )
+    keys = [(problem, sample) for problem in problems for sample in range(n_samples)]
+    with Progress(len(keys), "samples") as progress:
+        for start in range(0, len(keys), decoding.batch_size):
+            batch = keys[start : start + decoding.batch_size]
+            if all((problem.task_id, sample) in file.rows for problem, sample in batch):
+                progress.skip(len(batch))
+                continue
+            indices = range(start, start + len(batch))
+            answers = answer_problems(params, config, tokenizer, [each for each, _ in batch], indices, decoding)
+            for (problem, sample), answer in zip(batch, answers, strict=True):
+                if (problem.task_id, sample) not in file.rows:
+                    file.append({"task_id": problem.task_id, "sample": sample, **dataclasses.asdict(answer)})
+            progress.advance(len(batch))
+    return [file.rows[problem.task_id, sample] for problem, sample in keys]
+
+
+def try_problems(
+    params,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    problems: Sequence[Problem],
+    *,
+    max_new_tokens: int,
+    timeout_s: float = TIMEOUT_S,
+    sandbox: str = "bwrap",
+) -> dict[str, float]:
+    """Solves each problem once, greedily, and runs the programs against their tests: the measures of a validation.
+
+    Args:
+        params: parameters of the model.
+        config: its architecture.
+        tokenizer: its tokenizer.
+        problems: with what judges them.
+        max_new_tokens: most tokens per program.
+        timeout_s: wall-clock seconds per program.
+        sandbox: "bwrap", or "none" for programs that are trusted.
+
+    Returns:
+        {"pass_at_1": share of problems solved, "tokens_per_forward": new tokens per forward pass}.
+
+    Raises:
+        ExecutionError: there is no sandbox on this machine, or it does not hold.
+    """
+    answers = answer_problems(params, config, tokenizer, problems, range(len(problems)), Decoding(max_new_tokens))
+    verdicts = check_programs(
+        [problem.program(answer.text) for problem, answer in zip(problems, answers, strict=True)],
+        timeout_s=timeout_s,
+        memory_bytes=MEMORY_BYTES,
+        workers=os.cpu_count() or 1,
+        sandbox=sandbox,
+    )
+    passed = sum(verdict.passed for verdict in verdicts)
+    return {
+        "pass_at_1": passed / len(problems),
+        "tokens_per_forward": draft_measures(answers)["tokens_per_forward"],
+    }
+
+
+def model_digest(config: ModelConfig, params) -> str:
+    """SHA-256 of architecture and weights: samples of one model are not continued with another's."""
+    digest = hashlib.sha256(repr(config).encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8))
+    return digest.hexdigest()
+
+
 def _cut(tokenizer: Tokenizer, prompt: list[int], rule: re.Pattern, result: Generation) -> Generation:
     """The result up to the token that completes the stop rule's match, whenever that was noticed."""
     matches = lambda n: rule.search(tokenizer.decode_continuation(prompt, result.tokens[:n])) is not None
@@ -127,18 +193,3 @@ def _cut(tokenizer: Tokenizer, prompt: list[int], rule: re.Pattern, result: Gene
         return result
     n = bisect.bisect_left(range(len(result.tokens)), True, key=lambda last: matches(last + 1)) + 1
     return dataclasses.replace(result, tokens=result.tokens[:n], heads=result.heads[:n], stop_reason="stop")
-
-
-def draft_measures(answers: Sequence[Answer]) -> dict:
-    """Tokens per forward pass, and acceptance per draft position, over all answers together.
-
-    Returns:
-        {"tokens_per_forward": tokens / forward passes, prefill included; "acceptance": per head from 2 on, the share of
-        verification passes that kept its draft}.
-    """
-    forwards = sum(answer.forward_passes for answer in answers)
-    accepted = np.sum([answer.accepted for answer in answers], axis=0)
-    return {
-        "tokens_per_forward": sum(answer.tokens for answer in answers) / forwards,
-        "acceptance": [float(count) / max(forwards - len(answers), 1) for count in accepted],
-    }

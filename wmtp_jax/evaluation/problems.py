@@ -1,7 +1,10 @@
 """What a benchmark asks, and how an answer becomes a program: the one form that all benchmarks share."""
 
+import dataclasses
+import hashlib
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wmtp_jax.data import Record, render, task_of
@@ -110,6 +113,12 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
     if not problems:
         raise EvaluationError(f"{where}: no problem in it; expected one record per line.")
     return problems
+
+
+def problems_digest(problems: Sequence[Problem]) -> str:
+    """SHA-256 of all that determines a sample or its verdict."""
+    fields = [dataclasses.astuple(dataclasses.replace(problem, solution="")) for problem in problems]
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
 def test_cases(fields: dict, where: str) -> tuple[tuple[str, str], ...]:

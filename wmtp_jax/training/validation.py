@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import ml_collections
 
 from wmtp_jax.data import evaluation_batches
+from wmtp_jax.evaluation.answers import MEMORY_BYTES, try_problems
 from wmtp_jax.evaluation.divergence import evaluate_divergence
 from wmtp_jax.evaluation.heads import evaluate_heads
 from wmtp_jax.evaluation.summary import execution_note
-from wmtp_jax.evaluation.trial import MEMORY_BYTES, try_problems
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.report import Measure
 from wmtp_jax.sandbox import ExecutionError
@@ -62,7 +62,7 @@ class Validation:
         if not self._assets.problems:
             return {}
         try:
-            trial = try_problems(
+            measures = try_problems(
                 params,
                 self._model.config,
                 self._assets.tokenizer,
@@ -75,7 +75,7 @@ class Validation:
             print(f"pass@1 skipped: {error}")
             return {}
         print(execution_note(settings.sandbox, settings.timeout_s, MEMORY_BYTES >> 20))
-        return {"pass_at_1": trial.pass_at_1, "tokens_per_forward": trial.tokens_per_forward}
+        return measures
 
 
 def closing_rows(before: Mapping[str, float], after: Mapping[str, float], log: Sequence[Mapping]) -> list[Measure]:

@@ -3,7 +3,6 @@
 import pytest
 
 from wmtp_jax.evaluation import EvaluationError
-from wmtp_jax.evaluation.answers import Answer, draft_measures
 from wmtp_jax.evaluation.summary import summarize, table
 
 
@@ -32,11 +31,6 @@ def test_fewer_samples_than_k_are_refused():
         summarize(rows(a=[True]), ks=[2])
     with pytest.raises(EvaluationError, match="no sample"):
         summarize([], ks=[1])
-
-
-def test_without_drafts_nothing_is_said_of_them():
-    answers = [Answer("", "eos", tokens=4, forward_passes=4, accepted=[])] * 2
-    assert draft_measures(answers) == {"tokens_per_forward": 1.0, "acceptance": []}
 
 
 def test_table_shows_what_was_measured():
