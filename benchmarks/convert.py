@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from converters.layout import Weight, weight_shape
 from converters.meta import META
 from converters.plan import make_plan
