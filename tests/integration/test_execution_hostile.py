@@ -73,19 +73,6 @@ def device_files() -> list[tuple]:
     return [(each.st_mode, each.st_uid, each.st_gid, each.st_mtime_ns) for each in found]
 
 
-@pytest.fixture
-def same_devices():
-    """The device files are as before in the end; put back where they are not, as the whole machine uses them."""
-    before = device_files()
-    yield
-    after = device_files()
-    for device, (mode, _, _, time_ns), now in zip(DEVICES, before, after, strict=True):
-        if now[0] != mode or now[3] != time_ns:
-            os.chmod(device, mode & 0o7777)
-            os.utime(device, ns=(time_ns, time_ns))
-    assert after == before
-
-
 def left_behind(before: set[int]) -> set[int]:
     """Processes that are still there when the kernel has had time to bury the killed ones."""
     for _ in range(100):
@@ -106,20 +93,43 @@ def cases():
     yield from ((name, source, tests) for name, (source, tests) in AGAINST_WEAK_TESTS.items())
 
 
-@pytest.mark.parametrize(("source", "tests"), [pytest.param(*rest, id=name) for name, *rest in cases()])
-def test_hostile_program(source, tests, outside, same_devices, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = descendants()
-    for name, what in outside.items():
-        source = source.replace("{" + name + "!r}", repr(what)).replace("{" + name + "}", str(what))
-    verdict = run_program(source, tests=tests, **LIMITS)
+@pytest.fixture(scope="module")
+def verdicts(outside, tmp_path_factory):
+    """Runs all of them side by side; what they must not have reached or left is checked when the last one has ended."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    before, devices = descendants(), device_files()
+    programs = {}
+    for name, source, tests in cases():
+        for key, what in outside.items():
+            source = source.replace("{" + key + "!r}", repr(what)).replace("{" + key + "}", str(what))
+        programs[name] = Program(source, tests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        found = check_programs(list(programs.values()), workers=6, **LIMITS)
+    yield dict(zip(programs, found, strict=True))
+    after = device_files()
+    for device, (mode, _, _, time_ns), now in zip(DEVICES, devices, after, strict=True):
+        # Put back: the whole machine uses them.
+        if now[0] != mode or now[3] != time_ns:
+            os.chmod(device, mode & 0o7777)
+            os.utime(device, ns=(time_ns, time_ns))
+    assert after == devices
+    assert not left_behind(before)
+    assert os.listdir(scratch) == []
 
+
+@pytest.mark.parametrize("name", [name for name, *_ in cases()])
+def test_hostile_program(name, verdicts):
+    verdict = verdicts[name]
     assert not verdict.passed
     assert verdict.reason in {"wrong answer", "exception", "timeout", "memory", "no code", "output", "exited"}
     assert verdict.detail.isascii()
     assert "\n" not in verdict.detail
     for leak in ("the secret", "root:", "reached", os.environ["PATH"]):
         assert leak not in verdict.stdout
+
+
+def test_nothing_was_reached(outside, verdicts):
     assert Path(outside["secret"]).read_text() == "the secret"
     assert sorted(os.listdir(outside["directory"])) == ["secret", "socket"]
     assert not os.path.exists("/x")
@@ -128,8 +138,6 @@ def test_hostile_program(source, tests, outside, same_devices, tmp_path, monkeyp
         with pytest.raises(BlockingIOError):
             each.accept()
     assert outside["bystander"].poll() is None
-    assert not left_behind(before)
-    assert os.listdir(tmp_path) == []
 
 
 def test_evaluator_goes_on_after_them():

@@ -61,11 +61,14 @@ def test_test_that_failed_is_named():
     assert verdict.detail == "assert f(2) == 3, 'three' three"
 
 
-@pytest.mark.parametrize("program", HONEST)
-def test_tests_may_use_the_program_as_if_it_were_theirs(program):
-    source, tests = program.split("\n-----\n")
-    verdict = run_program(source, tests=tests, **LIMITS)
-    assert verdict.passed, verdict
+@pytest.fixture(scope="module")
+def honest_verdicts():
+    return check_programs([Program(*program.split("\n-----\n")) for program in HONEST], workers=4, **LIMITS)
+
+
+@pytest.mark.parametrize("number", range(len(HONEST)))
+def test_tests_may_use_the_program_as_if_it_were_theirs(number, honest_verdicts):
+    assert honest_verdicts[number].passed, (HONEST[number], honest_verdicts[number])
 
 
 @pytest.mark.parametrize(
