@@ -156,8 +156,8 @@ def test_an_eighth_of_the_width(keys, tokenizer, tmp_path):
     state = write_multi_token(tmp_path / "meta", keys, narrower=8, vocab_size=VOCABULARY)
     arguments = ["--from", str(tmp_path / "meta/7B_1T_4"), "--tokenizer", str(tokenizer), "--storage", str(tmp_path)]
     assert main(["models", "meta-llama-mtp", *arguments]) == 0
-    (verdict,) = [verdict for verdict in verify_assets(tmp_path, ["models_v2"]) if verdict.status != "not set up"]
-    assert verdict.status == "ok"
+    (asset,) = [asset for asset in verify_assets(tmp_path, ["models_v2"]) if asset.status != "not set up"]
+    assert asset.status == "ok"
     config, params = converters.load(tmp_path / "models_v2/meta-llama-mtp")
     assert config.dim == 512
     assert same(params["output"]["kernel"], state["output.weight"].T)
@@ -180,8 +180,8 @@ def test_any_llama_under_a_name_of_the_users(plain, tmp_path):
     assert set_up("mine", plain, tmp_path, "--dtype", "bfloat16", "--revision", "of Tuesday") == 0
     metadata = metadata_of(tmp_path / "models_v2/mine")
     assert (metadata["dtype"], metadata["revision"], metadata["source"]) == ("bfloat16", "of Tuesday", str(plain))
-    (verdict,) = [verdict for verdict in verify_assets(tmp_path, ["models_v2"]) if verdict.status == "ok"]
-    assert verdict.asset == "models_v2/mine"
+    (asset,) = [asset for asset in verify_assets(tmp_path, ["models_v2"]) if asset.status == "ok"]
+    assert asset.asset == "models_v2/mine"
     # A converter takes it out again, tokenizer included.
     assert convert(["convert", str(tmp_path / "models_v2/mine"), str(tmp_path / "out"), "--to", "flax"]) == 0
     assert (tmp_path / "out/tokenizer.model").is_file()
@@ -308,8 +308,8 @@ def test_a_set_up_that_was_killed_continues(plain, tmp_path, monkeypatch):
         assert set_up("mine", plain, tmp_path) == 130
     assert (tmp_path / "models_v2/mine.partial").is_dir()
     assert not (tmp_path / "models_v2/mine").exists()
-    (verdict,) = [v for v in verify_assets(tmp_path, ["models_v2"]) if v.status != "not set up"]
-    assert verdict[:2] == ("models_v2/mine.partial", "not finished")
+    (asset,) = [v for v in verify_assets(tmp_path, ["models_v2"]) if v.status != "not set up"]
+    assert asset[:2] == ("models_v2/mine.partial", "not finished")
     assert set_up("mine", plain, tmp_path) == 0
     assert set_up("again", plain, tmp_path) == 0
     digests = [metadata_of(tmp_path / "models_v2" / name)["digests"] for name in ("mine", "again")]

@@ -1,6 +1,6 @@
-"""Where models and data sets lie, how they are set up, sealed and verified."""
+"""Where models and data sets are stored, how they are set up and verified."""
 
+from wmtp_jax.storage.checksums import is_complete, write_checksums
 from wmtp_jax.storage.paths import resolve
-from wmtp_jax.storage.seal import is_sealed, seal
 
-__all__ = ["is_sealed", "resolve", "seal"]
+__all__ = ["is_complete", "resolve", "write_checksums"]

@@ -75,3 +75,8 @@ CATALOGUE = {
         Model("micro-ref", "plain Llama, ships with this project", "MIT", layout="hf"),
     )
 }
+
+
+def where_published(repository: str, folder: str) -> str:
+    """The page of a model on the hub, for a person."""
+    return f"https://huggingface.co/{repository}" + (f", folder {folder}" if folder else "")

@@ -16,9 +16,9 @@ from wmtp_jax.data import load_tokenizer
 from wmtp_jax.files import write_atomically
 from wmtp_jax.progress import Progress
 from wmtp_jax.storage.catalogue import CATALOGUE, Model
+from wmtp_jax.storage.checksums import is_complete, write_checksums
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.paths import MODELS
-from wmtp_jax.storage.seal import is_sealed, seal
 
 _TOKENIZER = "tokenizer.model"
 
@@ -71,7 +71,7 @@ def set_up_model(
         metadata["tokenizer"]["path"] = f"../{model.tokenizer_of}/{FOLDERS.tokenizer}"
 
     def complete(partial: Path) -> None:
-        """Adds the tokenizer, stored once where models share it, and the seal."""
+        """Adds the tokenizer, stored once where models share it, and the checksums."""
         link = partial / FOLDERS.tokenizer
         if shared:
             link.symlink_to(metadata["tokenizer"]["path"], target_is_directory=True)
@@ -79,7 +79,7 @@ def set_up_model(
             link.mkdir(exist_ok=True)
             write_atomically(link / _TOKENIZER, own_tokenizer.read_bytes())
         metadata["digests"] = {"tensors": tensors_digest(json.loads((partial / MANIFEST).read_bytes())["tensors"])}
-        seal(partial, metadata)
+        write_checksums(partial, metadata)
 
     identity = hashlib.sha256(json.dumps([fingerprint(checkpoint, plan), metadata]).encode()).hexdigest()
     with Progress(plan.nbytes / 1e6, name, unit="MB", rate="MB") as progress:
@@ -102,7 +102,7 @@ def check_free(name: str, storage: Path) -> Path:
     if not name or Path(name).name != name or name.startswith(".") or name.endswith(".partial"):
         raise StorageError(f"the name {name!r} cannot be a directory of {MODELS}; expected one such as my-llama-7b")
     directory = storage / MODELS / name
-    if is_sealed(directory):
+    if is_complete(directory):
         raise StorageError(
             f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
         )

@@ -5,19 +5,24 @@ import shutil
 from pathlib import Path
 
 from converters.tensor import DTYPES
-from wmtp_jax.storage.catalogue import CATALOGUE
+from wmtp_jax import cli
+from wmtp_jax.storage.catalogue import CATALOGUE, where_published
+from wmtp_jax.storage.checksums import is_complete
 from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.models import check_free, set_up_model
 from wmtp_jax.storage.paths import MODELS, resolve
-from wmtp_jax.storage.seal import is_sealed
+
+DESCRIPTION = (
+    "Writes NAME complete or not at all; what was killed continues when the same command is given again. Without NAME: "
+    "lists the models that are known."
+)
+EXAMPLES = (
+    "python -m wmtp_jax.storage models ref-sheared-llama-2.7b --from DIR",
+    "python -m wmtp_jax.storage models my-llama --download codellama/CodeLlama-7b-hf",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options."""
-    parser.description = (
-        "Writes NAME completely or not at all; what was killed goes on when the same command is given again. Without "
-        "NAME: lists the models that are known."
-    )
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="a known model, or any name for a Hugging Face Llama")
     source = parser.add_mutually_exclusive_group()
@@ -35,23 +40,24 @@ def run(arguments: argparse.Namespace) -> int:
     """Lists the models, or sets one up; returns the exit code.
 
     Raises:
-        UserError: What is wrong with an option, a source, the hub's answer or the disk.
+        UserError: what is wrong with an option, a source, the hub's answer or the disk.
     """
     if arguments.name is None:
         print(_known_models(arguments.storage))
-        return 0
+        return cli.OK
+    from wmtp_jax.storage.models import check_free, set_up_model
+
     check_free(arguments.name, arguments.storage)
     source, origin, revision = arguments.source, str(arguments.source), arguments.revision
+    fetched = arguments.storage / MODELS / ".downloads" / arguments.name
     if arguments.download is not None:
         from wmtp_jax.storage.hub import choose_files, download
 
         repository, folder = _on_the_hub(arguments.name, arguments.download)
-        fetched = arguments.storage / MODELS / ".downloads" / arguments.name
         choose = lambda names: choose_files(names, folder)
         partial = arguments.storage / MODELS / f"{arguments.name}.partial"
         revision = download(repository, arguments.revision, choose, fetched, result=partial)
-        source = fetched / revision
-        origin = f"https://huggingface.co/{repository}" + (f", folder {folder}" if folder else "")
+        source, origin = fetched / revision, where_published(repository, folder)
     elif source is None:
         raise StorageError(_where_to_get(arguments.name))
     set_up_model(
@@ -65,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.download is not None:
         shutil.rmtree(fetched)
-    return 0
+    return cli.OK
 
 
 def _on_the_hub(name: str, repository: str) -> tuple[str, str]:
@@ -90,13 +96,13 @@ def _where_to_get(name: str) -> str:
         return f"{name} is none of the known models; say where it is: --from DIR or --download OWNER/NAME"
     if not model.repository:
         return f"{name} ships with this project and is not here; restore it with git, or give --from DIR"
-    where = f"https://huggingface.co/{model.repository}" + (f", folder {model.folder}" if model.folder else "")
+    where = where_published(model.repository, model.folder)
     return f"{name} is {where} (licence: {model.licence}); give --download to fetch it, or --from DIR if you have it"
 
 
 def _known_models(storage: Path) -> str:
     rows = [
-        (model.name, "set up" if is_sealed(storage / MODELS / model.name) else "-", model.what, model.repository)
+        (model.name, "set up" if is_complete(storage / MODELS / model.name) else "-", model.what, model.repository)
         for model in CATALOGUE.values()
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]

@@ -1,8 +1,7 @@
-"""Compares assets with what was sealed: every digest, key, shape, dtype and count."""
+"""Compares assets with their checksums and metadata: every digest, key, shape, dtype and count."""
 
 import collections
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,19 +12,19 @@ from converters.checkpoint import FOLDERS, open_checkpoint
 from converters.output import MANIFEST
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
-from wmtp_jax.files import SUMS, check_digest, read_sums
+from wmtp_jax.files import SUMS, check_digest, read_sums, sha256_of
 from wmtp_jax.jsonl import read_object
 from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
+from wmtp_jax.storage.checksums import METADATA, is_complete, listed_files
 from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.models import count_parameters, tensors_digest
 from wmtp_jax.storage.paths import DATASETS, MODELS
-from wmtp_jax.storage.seal import METADATA, is_sealed, sealed_files
 
 _CHUNK = 2**20
 
 
-class Verdict(NamedTuple):
-    """What became of one asset.
+class AssetStatus(NamedTuple):
+    """How one asset was found.
 
     Attributes:
         asset: "models_v2/NAME" or "datasets_v2/NAME".
@@ -40,7 +39,7 @@ class Verdict(NamedTuple):
 
 def verify_assets(
     storage: Path, kinds: Sequence[str] = (MODELS, DATASETS), say: Callable[[str], None] = lambda _: None
-) -> list[Verdict]:
+) -> list[AssetStatus]:
     """Checks every asset that is there, and names those that could be.
 
     Args:
@@ -49,18 +48,23 @@ def verify_assets(
         say: told the name of each asset before its bytes are read: that can take minutes.
 
     Returns:
-        One verdict per asset, sorted by name within its kind.
+        One status per asset, sorted by name within its kind.
+
+    Raises:
+        StorageError: there is no such directory.
     """
+    if not storage.is_dir():
+        raise StorageError(f"{storage}: no such directory; expected one that holds {MODELS} and {DATASETS}")
     known = {MODELS: (tuple(CATALOGUE), verify_model), DATASETS: (KNOWN_DATASETS, verify_data_set)}
-    verdicts = []
+    statuses = []
     for kind in kinds:
         names, verify = known[kind]
         present = {path.name for path in (storage / kind).glob("*") if path.is_dir() and not path.name.startswith(".")}
         for name in sorted(present | set(names)):
             if name in present:
                 say(f"{kind}/{name}")
-            verdicts.append(_verdict(storage / kind / name, verify))
-    return verdicts
+            statuses.append(_status(storage / kind / name, verify))
+    return statuses
 
 
 def verify_model(directory: Path) -> str:
@@ -72,7 +76,7 @@ def verify_model(directory: Path) -> str:
     Raises:
         UserError: names the first thing that differs.
     """
-    metadata = check_seal(directory)
+    metadata = check_sums(directory)
     checkpoint = open_checkpoint(directory)
     entries = read_object(directory / MANIFEST).get("tensors", {})
     if set(entries) != set(checkpoint.tensors):
@@ -109,7 +113,7 @@ def verify_data_set(directory: Path) -> str:
     Raises:
         UserError: names the first thing that differs.
     """
-    metadata = check_seal(directory)
+    metadata = check_sums(directory)
     records = metadata.get("records")
     if not isinstance(records, dict) or not records:
         raise StorageError(f"{directory / METADATA}: has no 'records'; expected the number of rows per file")
@@ -117,8 +121,8 @@ def verify_data_set(directory: Path) -> str:
     return f"{sum(records.values()):,} rows in {len(records)} files"
 
 
-def check_seal(directory: Path) -> dict[str, Any]:
-    """Compares the files that are there with those that were sealed.
+def check_sums(directory: Path) -> dict[str, Any]:
+    """Compares the files that are there with those that were there when it was set up.
 
     Returns:
         The metadata.
@@ -126,10 +130,10 @@ def check_seal(directory: Path) -> dict[str, Any]:
     Raises:
         StorageError: a file is missing, extra or changed, or the asset is not the one that its metadata name.
     """
-    if not is_sealed(directory):
+    if not is_complete(directory):
         raise StorageError(f"{directory}: has no {SUMS}, so there is no digest to compare with; set it up again")
     sums = read_sums(directory / SUMS)
-    present = set(sealed_files(directory))
+    present = set(listed_files(directory))
     if missing := sorted(sums.keys() - present):
         raise StorageError(f"{directory / missing[0]}: is missing, but {SUMS} lists it; restore it")
     if extra := sorted(present - sums.keys()):
@@ -157,26 +161,26 @@ def count_rows(path: Path) -> int:
     return count + (last != b"\n")
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> str:
+def status_table(assets: Sequence[AssetStatus]) -> str:
     """Aligned text: one line per asset, then a line that counts."""
-    width = [max(len(verdict[i]) for verdict in verdicts) for i in range(2)]
-    lines = [f"{asset:<{width[0]}}  {status:<{width[1]}}  {finding}".rstrip() for asset, status, finding in verdicts]
-    counts = collections.Counter(verdict.status for verdict in verdicts)
+    width = [max(len(asset[i]) for asset in assets) for i in range(2)]
+    lines = [f"{name:<{width[0]}}  {status:<{width[1]}}  {finding}".rstrip() for name, status, finding in assets]
+    counts = collections.Counter(asset.status for asset in assets)
     return "\n".join([*lines, "", ", ".join(f"{counts[status]} {status}" for status in sorted(counts))])
 
 
-def _verdict(directory: Path, verify: Callable[[Path], str]) -> Verdict:
+def _status(directory: Path, verify: Callable[[Path], str]) -> AssetStatus:
     asset = f"{directory.parent.name}/{directory.name}"
     if directory.name.endswith(".partial"):
-        return Verdict(asset, "not finished", "the command that set it up continues it")
+        return AssetStatus(asset, "not finished", "the command that sets it up completes it")
     if not directory.exists():
-        return Verdict(asset, "not set up", "")
+        return AssetStatus(asset, "not set up", "")
     try:
-        return Verdict(asset, "ok", verify(directory))
+        return AssetStatus(asset, "ok", verify(directory))
     except UserError as error:
-        return Verdict(asset, "failed", str(error))
+        return AssetStatus(asset, "failed", str(error))
     except OSError as error:
-        return Verdict(asset, "failed", f"{error.filename or directory}: {error.strerror or error}")
+        return AssetStatus(asset, "failed", f"{error.filename or directory}: {error.strerror or error}")
 
 
 def _compare(directory: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
@@ -194,6 +198,6 @@ def _check_tokenizer(directory: Path, metadata: dict[str, Any], vocab_size: int)
         path = directory / said["path"] / "tokenizer.model"
         if not path.is_file() or path.parent.resolve() != (directory / FOLDERS.tokenizer).resolve():
             raise StorageError(f"{directory}: {METADATA} places the tokenizer in {said['path']}; restore it")
-        if hashlib.sha256(path.read_bytes()).hexdigest() != said["sha256"]:
+        if sha256_of(path) != said["sha256"]:
             raise StorageError(f"{path}: is another tokenizer than when the model was set up; restore it")
     load_tokenizer(directory, vocab_size=vocab_size, for_code=False)

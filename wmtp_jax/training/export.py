@@ -7,7 +7,7 @@ import ml_collections
 
 import converters
 from wmtp_jax.model import ModelConfig
-from wmtp_jax.storage import is_sealed, resolve, seal
+from wmtp_jax.storage import is_complete, resolve, write_checksums
 from wmtp_jax.training.assets import Assets, n_parameters
 
 _SAVE = {"meta": converters.save_meta, "hf": converters.save_hf}
@@ -31,13 +31,13 @@ def export_model(
         assets: gives the tokenizer.
         measures: what the model reached on the validation split, for metadata.json.
     """
-    if is_sealed(directory):
+    if is_complete(directory):
         return
     shutil.rmtree(directory, ignore_errors=True)
     source = resolve(config.model.path) if config.model.path else None
     _SAVE[config.export.layout](directory, model_config, params, dtype=config.export.dtype, source=source)
     shutil.copyfile(assets.tokenizer.path, directory / "tokenizer.model")
-    seal(
+    write_checksums(
         directory,
         {
             "name": config.run_name,

@@ -1,15 +1,18 @@
 """What is taken of the files that a user names, and the sentence about a row that is not what it should be."""
 
 import json
+import random
 
 import pytest
 
 from wmtp_jax.data import load_tokenizer
-from wmtp_jax.storage.datasets import build, codecontests, mbpp
-from wmtp_jax.storage.datasets.assemble import assemble
-from wmtp_jax.storage.datasets.records import process_unit
+from wmtp_jax.errors import UserError
+from wmtp_jax.storage.datasets import build
+from wmtp_jax.storage.datasets.contamination import benchmark_texts
+from wmtp_jax.storage.datasets.records import process_chunk
 from wmtp_jax.storage.datasets.settings import Settings
-from wmtp_jax.storage.datasets.source import Unit, find_files
+from wmtp_jax.storage.datasets.sources import Chunk, find_files, make_chunks, read_chunk
+from wmtp_jax.storage.datasets.task import recipe_of
 from wmtp_jax.storage.errors import StorageError
 
 PROBLEM = {
@@ -35,9 +38,8 @@ def process(tokenizer, tmp_path):
         split = {"codecontests": "train", "mbpp": ""}[name]
         path = tmp_path / "train.jsonl"
         path.write_text(json.dumps(row) + "\n")
-        unit = Unit(path, split, 0, 1)
         settings = Settings(tokenizer.path, tokenizer.digest, **settings)
-        return process_unit(0, unit, name, settings, tmp_path, None, None)
+        return process_chunk(0, Chunk(path, split, 0, 1), name, settings, tmp_path, None, tmp_path)
 
     return run
 
@@ -46,15 +48,15 @@ def test_of_a_copy_of_the_repository_one_version_is_taken(tmp_path):
     for name in ("full/train-0.parquet", "sanitized/train-0.parquet", "more/full/train-0.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x")
-    assert find_files([tmp_path], mbpp.PATTERNS) == [tmp_path / "full/train-0.parquet"]
-    assert find_files([tmp_path / "sanitized"], mbpp.PATTERNS) == [tmp_path / "sanitized/train-0.parquet"]
-    assert len(find_files([tmp_path], codecontests.PATTERNS)) == 3
+    assert find_files([tmp_path], recipe_of("mbpp").patterns) == [tmp_path / "full/train-0.parquet"]
+    assert find_files([tmp_path / "sanitized"], recipe_of("mbpp").patterns) == [tmp_path / "sanitized/train-0.parquet"]
+    assert len(find_files([tmp_path], recipe_of("codecontests").patterns)) == 3
 
 
 @pytest.mark.parametrize("name", ["codecontests", "mbpp"])
 def test_the_rows_that_are_damaged_below_are_whole(process, name):
     (part,) = process(name, PROBLEM if name == "codecontests" else TASK).values()
-    assert part["records"]["rows"] == 1
+    assert part.rows["records"] == 1
 
 
 @pytest.mark.parametrize(
@@ -70,15 +72,18 @@ def test_the_rows_that_are_damaged_below_are_whole(process, name):
     ],
 )
 def test_a_row_of_another_form_is_named(process, name, row):
-    with pytest.raises(StorageError, match=r"train\.jsonl: byte 0: [^\n]*expected") as caught:
+    with pytest.raises(UserError, match=r"train\.jsonl: byte 0: [^\n]*expected") as caught:
         process(name, row)
     assert "\n" not in str(caught.value)
 
 
-def test_no_record_left_says_why(process, tokenizer, tmp_path):
-    parts = process("codecontests", PROBLEM, max_tokens=3)
+def test_no_record_left_says_why(tokenizer, tmp_path):
+    path = tmp_path / "mbpp.jsonl"
+    path.write_text(json.dumps(TASK) + "\n")
+    settings = Settings(tokenizer.path, tokenizer.digest, max_tokens=3)
     with pytest.raises(StorageError, match="no record is left of 1 solutions; left out were 1 over_length;"):
-        assemble(tmp_path, tmp_path, {0: parts}, ("train",), tokenizer)
+        build.build("mbpp", [path], settings, tmp_path / "mbpp", workers=1)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_time_limit_is_a_setting_of_the_reexecution_alone(tokenizer):
@@ -90,11 +95,11 @@ def test_the_time_limit_is_a_setting_of_the_reexecution_alone(tokenizer):
 def test_benchmarks_are_read_from_every_kind_of_file(tmp_path):
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"prompt": "one", "text": "longer"}\n')
-    assert list(build._texts_of(lines)) == ["longer"]
+    assert list(benchmark_texts(lines)) == ["longer"]
     for line in ("[1]", '{"answer": "x"}'):
         lines.write_text(line + "\n")
-        with pytest.raises(StorageError, match=r"a\.jsonl: byte 0: .*; expected"):
-            list(build._texts_of(lines))
+        with pytest.raises(UserError, match=r"a\.jsonl: byte 0: .*; expected"):
+            list(benchmark_texts(lines))
 
 
 def test_benchmarks_in_parquet(tmp_path):
@@ -102,7 +107,26 @@ def test_benchmarks_in_parquet(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"answer": [1, 2], "description": ["one", "two"]}), path)
-    assert list(build._texts_of(path)) == ["one", "two"]
+    assert list(benchmark_texts(path)) == ["one", "two"]
     parquet.write_table(pyarrow.table({"answer": [1, 2]}), path)
     with pytest.raises(StorageError, match=r"a\.parquet: row group 0, row 1: has no text; expected it in one of"):
-        list(build._texts_of(path))
+        list(benchmark_texts(path))
+
+
+def test_flipped_bits_of_parquet_are_one_sentence(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="reading parquet needs the extra 'datasets'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    recipe, path, rng, refused = recipe_of("mbpp"), tmp_path / "a.parquet", random.Random(0), []
+    parquet.write_table(pyarrow.Table.from_pylist([TASK] * 20), path)
+    content = path.read_bytes()
+    for _ in range(150):
+        damaged = bytearray(content)
+        damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            for chunk in make_chunks([path], recipe):
+                list(read_chunk(chunk, recipe, None))
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert all(message.startswith(f"{path}: ") and "\n" not in message for message in refused)

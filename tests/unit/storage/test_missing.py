@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from wmtp_jax.storage.__main__ import _parser
+from wmtp_jax.storage.__main__ import make_parser
 from wmtp_jax.storage.missing import how_to_get, missing_assets
 from wmtp_jax.train import main
 
@@ -37,7 +37,7 @@ def test_dry_run_of_the_7b_presets(config, flags, commands, root, tmp_path, monk
     assert "clip_norm: 0.1" in printed
     for command in commands:
         arguments = shlex.split(command.partition("wmtp_jax.storage ")[2])
-        _parser(arguments).parse_args(arguments)
+        make_parser(arguments[0]).parse_args(arguments)
 
 
 def test_micro_presets_miss_nothing(root, capsys):

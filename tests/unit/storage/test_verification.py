@@ -1,4 +1,4 @@
-"""What verification finds: every kind of change to a sealed model or data set, even when it was sealed again after."""
+"""What verification finds: every change to a model or data set, even with new checksums."""
 
 import gzip
 import json
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
-from wmtp_jax.storage import seal
+from wmtp_jax.storage import write_checksums
 from wmtp_jax.storage.__main__ import main
 from wmtp_jax.storage.models import set_up_model
-from wmtp_jax.storage.verification import Verdict, count_rows, verify_assets
+from wmtp_jax.storage.verification import AssetStatus, count_rows, verify_assets
 
 
 @pytest.fixture(scope="module")
-def sealed(root, tmp_path_factory) -> Path:
+def set_up(root, tmp_path_factory) -> Path:
     """A storage with a model in folders and a data set."""
     storage = tmp_path_factory.mktemp("storage")
     set_up_model("mine", root / "storage/models_v2/micro-ref", storage, origin="here", say=lambda _: None)
@@ -23,24 +23,24 @@ def sealed(root, tmp_path_factory) -> Path:
     (directory / "processed").mkdir(parents=True)
     (directory / "processed/train.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
     (directory / "processed/test.jsonl.gz").write_bytes(gzip.compress(b'{"a": 3}\n'))
-    seal(directory, {"name": "tasks", "records": {"processed/train.jsonl": 2, "processed/test.jsonl.gz": 1}})
+    write_checksums(directory, {"name": "tasks", "records": {"processed/train.jsonl": 2, "processed/test.jsonl.gz": 1}})
     return storage
 
 
 @pytest.fixture
-def storage(sealed, tmp_path) -> Path:
+def storage(set_up, tmp_path) -> Path:
     """A copy of it, to be damaged."""
-    return Path(shutil.copytree(sealed, tmp_path / "storage", symlinks=True))
+    return Path(shutil.copytree(set_up, tmp_path / "storage", symlinks=True))
 
 
-def verdicts(storage: Path) -> dict[str, Verdict]:
-    return {verdict.asset: verdict for verdict in verify_assets(storage)}
+def statuses(storage: Path) -> dict[str, AssetStatus]:
+    return {asset.asset: asset for asset in verify_assets(storage)}
 
 
-def seal_again(directory: Path, **changes) -> None:
+def renew_checksums(directory: Path, **changes) -> None:
     """What a careless hand does: new digests over whatever is there."""
     metadata = json.loads((directory / "metadata.json").read_text()) | changes
-    seal(directory, metadata)
+    write_checksums(directory, metadata)
 
 
 def weights(storage: Path) -> Path:
@@ -55,9 +55,9 @@ def flipped_bit(storage):
         file.write(bytes([byte ^ 1]))
 
 
-def flipped_bit_sealed_again(storage):
+def flipped_bit_with_new_checksums(storage):
     flipped_bit(storage)
-    seal_again(storage / "models_v2/mine")
+    renew_checksums(storage / "models_v2/mine")
 
 
 def missing_file(storage):
@@ -72,17 +72,17 @@ def renamed_tensor(storage):
     state = safetensors.numpy.load_file(weights(storage))
     state["model.layers.2.mlp.up.weight"] = state.pop("model.layers.2.mlp.up_proj.weight")
     safetensors.numpy.save_file(state, weights(storage))
-    seal_again(storage / "models_v2/mine")
+    renew_checksums(storage / "models_v2/mine")
 
 
 def other_dtype(storage):
     state = {name: value.astype("float32") for name, value in safetensors.numpy.load_file(weights(storage)).items()}
     safetensors.numpy.save_file(state, weights(storage))
-    seal_again(storage / "models_v2/mine")
+    renew_checksums(storage / "models_v2/mine")
 
 
 def changed_count(storage):
-    seal_again(storage / "models_v2/mine", parameters=7)
+    renew_checksums(storage / "models_v2/mine", parameters=7)
 
 
 def other_manifest(storage):
@@ -90,26 +90,26 @@ def other_manifest(storage):
     manifest = json.loads(path.read_text())
     manifest["tensors"]["model.norm.weight"]["shape"] = [64]
     path.write_text(json.dumps(manifest))
-    seal_again(storage / "models_v2/mine")
+    renew_checksums(storage / "models_v2/mine")
 
 
 def other_tokenizer(storage):
     path = storage / "models_v2/mine/tokenizer/tokenizer.model"
     path.write_bytes(path.read_bytes() + b"\n")
-    seal_again(storage / "models_v2/mine")
+    renew_checksums(storage / "models_v2/mine")
 
 
-def unsealed(storage):
+def without_checksums(storage):
     (storage / "models_v2/mine/SHA256SUMS").unlink()
 
 
 def other_name(storage):
-    seal_again(storage / "models_v2/mine", name="theirs")
+    renew_checksums(storage / "models_v2/mine", name="theirs")
 
 
 MODEL_DAMAGES = [
     (flipped_bit, "differs from its digest in SHA256SUMS"),
-    (flipped_bit_sealed_again, "the sha256 of tensor"),
+    (flipped_bit_with_new_checksums, "the sha256 of tensor"),
     (missing_file, "configs/config.json: is missing, but SHA256SUMS lists it"),
     (extra_file, "notes.txt: is not among the files of SHA256SUMS"),
     (renamed_tensor, "1 missing, 1 unexpected"),
@@ -117,7 +117,7 @@ MODEL_DAMAGES = [
     (changed_count, "says that parameters is 7, but it is 1246592"),
     (other_manifest, "the shape of tensor model.norm.weight is [128], but manifest.json says [64]"),
     (other_tokenizer, "is another tokenizer than when the model was set up"),
-    (unsealed, "has no SHA256SUMS"),
+    (without_checksums, "has no SHA256SUMS"),
     (other_name, 'says that name is "theirs", but it is "mine"'),
 ]
 
@@ -125,7 +125,7 @@ MODEL_DAMAGES = [
 @pytest.mark.parametrize(("damage", "finding"), MODEL_DAMAGES, ids=[damage.__name__ for damage, _ in MODEL_DAMAGES])
 def test_damaged_model(damage, finding, storage):
     damage(storage)
-    found = verdicts(storage)["models_v2/mine"]
+    found = statuses(storage)["models_v2/mine"]
     assert found.status == "failed"
     assert finding in found.finding
 
@@ -134,23 +134,23 @@ def row_lost(directory):
     (directory / "processed/train.jsonl").write_text('{"a": 1}\n')
 
 
-def row_lost_sealed_again(directory):
+def row_lost_with_new_checksums(directory):
     row_lost(directory)
-    seal_again(directory)
+    renew_checksums(directory)
 
 
 def compressed_row_added(directory):
     (directory / "processed/test.jsonl.gz").write_bytes(gzip.compress(b'{"a": 3}\n{"a": 4}'))
-    seal_again(directory)
+    renew_checksums(directory)
 
 
 def counts_left_out(directory):
-    seal_again(directory, records={})
+    renew_checksums(directory, records={})
 
 
 DATA_DAMAGES = [
     (row_lost, "differs from its digest"),
-    (row_lost_sealed_again, "says that processed/train.jsonl is 2, but it is 1"),
+    (row_lost_with_new_checksums, "says that processed/train.jsonl is 2, but it is 1"),
     (compressed_row_added, "says that processed/test.jsonl.gz is 1, but it is 2"),
     (counts_left_out, "has no 'records'"),
 ]
@@ -159,14 +159,14 @@ DATA_DAMAGES = [
 @pytest.mark.parametrize(("damage", "finding"), DATA_DAMAGES, ids=[damage.__name__ for damage, _ in DATA_DAMAGES])
 def test_damaged_data_set(damage, finding, storage):
     damage(storage / "datasets_v2/tasks")
-    found = verdicts(storage)["datasets_v2/tasks"]
+    found = statuses(storage)["datasets_v2/tasks"]
     assert found.status == "failed"
     assert finding in found.finding
 
 
 def test_sound_assets_and_those_that_were_never_set_up(storage, capsys):
     (storage / "models_v2/begun.partial").mkdir()
-    found = verdicts(storage)
+    found = statuses(storage)
     assert found["models_v2/mine"] == (
         "models_v2/mine",
         "ok",
@@ -183,8 +183,13 @@ def test_sound_assets_and_those_that_were_never_set_up(storage, capsys):
     assert "1 failed" in capsys.readouterr().out
 
 
+def test_a_storage_that_does_not_exist_is_a_mistake(tmp_path, capsys):
+    assert main(["verify", "--storage", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere: no such directory; expected one that holds models_v2 and datasets_v2" in capsys.readouterr().err
+
+
 def test_what_ships_with_the_project(root):
-    found = {verdict.asset: verdict.status for verdict in verify_assets(root / "storage")}
+    found = {asset.asset: asset.status for asset in verify_assets(root / "storage")}
     assert [found[f"models_v2/{name}"] for name in ("micro-mtp", "micro-ref")] == ["ok", "ok"]
     assert found["datasets_v2/microcode"] == "ok"
 

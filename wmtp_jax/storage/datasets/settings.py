@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 from wmtp_jax.data import Tokenizer, load_tokenizer
 
@@ -15,15 +16,15 @@ class Settings:
     """What decides the bytes that come out, beside the source files. Goes to the workers.
 
     Attributes:
-        tokenizer_path: The SentencePiece model whose tokens are counted.
-        tokenizer_digest: Its SHA-256.
-        max_tokens: Largest number of tokens of instruction, input and output together; 0 keeps all.
-        python_2: Whether solutions in Python 2 are taken too (CodeContests).
-        small: Whether only the first solution of each label of the first problems is taken, see `SMALL`.
-        deduplicate: Whether a solution that a problem has twice is taken once, and one labelled both ways not at all.
-        decontaminate: Whether training problems whose text occurs in a test benchmark are left out.
-        reexecute: Whether each solution is run, and kept only if its label comes out.
-        timeout_s: For that: seconds per program.
+        tokenizer_path: the SentencePiece model whose tokens are counted.
+        tokenizer_digest: its SHA-256.
+        max_tokens: largest number of tokens of instruction, input and output together; 0 keeps all.
+        python_2: whether solutions in Python 2 are taken too (CodeContests).
+        small: whether only the first solution of each label of the first problems is taken, see `SMALL`.
+        deduplicate: whether a duplicate solution of a problem is left out, and one labelled both ways altogether.
+        decontaminate: whether training problems whose text occurs in a test benchmark are left out.
+        reexecute: whether each solution is run, and kept only if its label is reproduced.
+        timeout_s: for that: seconds per program.
     """
 
     tokenizer_path: Path
@@ -41,7 +42,7 @@ class Settings:
         """The tokenizer, read once per process."""
         return _tokenizer(self.tokenizer_path, self.tokenizer_digest)
 
-    def as_json(self) -> dict:
+    def as_json(self) -> dict[str, Any]:
         """The settings without those that decide nothing."""
         fields = dataclasses.asdict(self)
         fields.pop("tokenizer_path")
@@ -52,5 +53,5 @@ class Settings:
 
 @functools.cache
 def _tokenizer(path: Path, digest: str) -> Tokenizer:
-    # By digest: each unit brings its own copy of the settings to a worker.
+    # By digest: each chunk brings its own copy of the settings to a worker.
     return load_tokenizer(path)
