@@ -41,7 +41,7 @@ import converters
 from benchmarks.growth import grow
 from vendor.meta_llama import LLaMA, ModelArgs, Transformer
 from wmtp_jax.data import encode_prompt, load_tokenizer, read_records, render
-from wmtp_jax.decoding import generate, part_layers
+from wmtp_jax.decoding import generate, unstack_layers
 from wmtp_jax.decoding.steps import decode, prefill
 from wmtp_jax.model import ModelConfig, init_params, with_heads
 
@@ -58,7 +58,7 @@ class Ours:
 
     def __init__(self, directory: Path, eos_id: int, max_new_tokens: int, speculate: bool):
         self.config, params = converters.load(directory, dtype="float32")
-        self.parts = part_layers(params, n_heads=self.config.n_future_tokens, dtype="float32")
+        self.parts = unstack_layers(params, n_heads=self.config.n_future_tokens, dtype="float32")
         self.settings = {"eos_id": eos_id, "max_new_tokens": max_new_tokens, "speculate": speculate}
         self.results = []
 
@@ -73,7 +73,7 @@ class Ours:
 
     def first_token(self, prompt: list[int]) -> None:
         """Prefill and one token, in the program of the whole continuation."""
-        generate(self.parts, self.config, [prompt], batch_size=1, watch=lambda *_: True, **self.settings)
+        generate(self.parts, self.config, [prompt], batch_size=1, on_tokens=lambda *_: True, **self.settings)
 
 
 class TorchReference:
@@ -219,7 +219,7 @@ def pass_seconds(config: ModelConfig, params) -> dict[str, float]:
 def seconds_per_pass(config: ModelConfig, params) -> float:
     """Median seconds, eight passes at a time."""
     slots, one = 192, np.ones(1, np.int32)
-    parts = part_layers(params, n_heads=config.n_future_tokens, dtype="float32")
+    parts = unstack_layers(params, n_heads=config.n_future_tokens, dtype="float32")
     tokens, limits = np.ones((1, slots), np.int32), (slots - config.n_future_tokens) * one
     settings = {"eos_id": -1, "sampling": None, "dtype": jnp.float32}
     rows = tokens, 48 * one, limits, jax.random.key(0), 0 * one

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import converters
 from wmtp_jax.data import Tokenizer, encode_prompt, load_tokenizer
-from wmtp_jax.decoding import DecodingError, Generation, generate_text, part_layers
+from wmtp_jax.decoding import DecodingError, Generation, generate_text, unstack_layers
 from wmtp_jax.errors import UserError
 from wmtp_jax.model import ModelConfig
 
@@ -32,7 +32,7 @@ class Stream:
         self._printed = 0
 
     def __call__(self, place: int, tokens: list[int], heads: list[int]) -> bool:
-        """Takes the tokens so far; as `watch` of `generate`."""
+        """Takes the tokens so far; as `on_tokens` of `generate`."""
         text = self._take(tokens, heads)
         if not any(one in text for one in self._stop):
             self._print(text[: len(text) - self._held_back(text)])
@@ -100,14 +100,14 @@ def run(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
     }
     n_heads = 1 if arguments.no_speculation else config.n_future_tokens
-    params = part_layers(params, n_heads=n_heads, dtype="float32", give_up=True)
+    params = unstack_layers(params, n_heads=n_heads, dtype="float32", donate=True)
     start = time.perf_counter()
     _compile(params, config, tokenizer, prompt, settings)
     compiled = time.perf_counter()
     colours = arguments.show_drafts and sys.stdout.isatty()
     stream = Stream(tokenizer, prompt, arguments.stop, colours)
     sys.stdout.write(text)
-    (result,) = generate_text(params, config, tokenizer, [prompt], watch=stream, **settings)
+    (result,) = generate_text(params, config, tokenizer, [prompt], on_tokens=stream, **settings)
     seconds = time.perf_counter() - compiled
     stream.finish(result)
     print(_summary(result, config, seconds, compiled - start, arguments), file=sys.stderr)
@@ -134,7 +134,7 @@ def _compile(params, config: ModelConfig, tokenizer: Tokenizer, prompt: list[int
     """Generates a few tokens, so that the time of the real run is not that of the compiler."""
     looks = []
     generate_text(
-        params, config, tokenizer, [prompt], watch=lambda *_: looks.append(None) or len(looks) > 1, **settings
+        params, config, tokenizer, [prompt], on_tokens=lambda *_: looks.append(None) or len(looks) > 1, **settings
     )
 
 

@@ -18,7 +18,7 @@ from torch_trees import params_from_meta
 from converters import load_hf, load_meta
 from vendor.meta_llama import LLaMA
 from wmtp_jax.decoding import generate
-from wmtp_jax.decoding.cached import CachedModel, part_layers
+from wmtp_jax.decoding.cached import CachedModel, unstack_layers
 from wmtp_jax.model import MTPTransformer
 
 
@@ -85,8 +85,8 @@ def test_nucleus_sampling_stays_in_the_nucleus(torch_llama, reference):
     assert sampled != torch_llama.generate([ids[:1]], 40, temperature=1.0, top_p=0.9, seed=4)
     with torch.no_grad():
         logits = torch_llama.model(torch.tensor([ids[:1] + sampled[0]]))[0, :-1, 0]
-    for law, token in zip(torch.softmax(logits, dim=-1), sampled[0], strict=True):
-        assert law[law > law[token]].sum() < 0.9
+    for probs, token in zip(torch.softmax(logits, dim=-1), sampled[0], strict=True):
+        assert probs[probs > probs[token]].sum() < 0.9
 
 
 def test_story_through_our_model(ours, reference):
@@ -106,7 +106,7 @@ def test_story_in_bf16(ours, reference):
 
 def test_greedy_text_through_our_cached_decoding(ours, reference):
     config, params = ours
-    model = CachedModel(part_layers(params, n_heads=1, dtype=jnp.float32), config, jnp.float32)
+    model = CachedModel(unstack_layers(params, n_heads=1, dtype=jnp.float32), config, jnp.float32)
 
     @jax.jit
     def next_token(carry, position):

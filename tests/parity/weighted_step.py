@@ -18,9 +18,9 @@ def surprise_so_far(logits: Tensor, tokens: Tensor, mask: np.ndarray) -> Tensor:
     for b, (first, last) in enumerate(ends_of(mask)):
         seen = []
         for t in range(first, last + 1):
-            law = log_p[b, t - 1]
-            own = law[tokens[b, t]]
-            seen.append((own, law.max() - own, -(np.exp(law) * law).sum()))
+            log_probs = log_p[b, t - 1]
+            own = log_probs[tokens[b, t]]
+            seen.append((own, log_probs.max() - own, -(np.exp(log_probs) * log_probs).sum()))
             so_far = np.array(seen)
             worst = so_far[:, 0].min(), so_far[:, 1].max(), so_far[:, 2].max()
             features[b, t] = *seen[-1], *so_far.mean(0), *worst

@@ -209,7 +209,7 @@ class Transformer(nn.Module):
             segment_ids: [B, S] for packed sequences in training; tokens see their own segment only.
 
         Returns:
-            fp32 [B, S, N or 1, V]; entry [b, t, k] is the law of token t + k + 1.
+            fp32 [B, S, N or 1, V]; entry [b, t, k] is the distribution of token t + k + 1.
         """
         heads = self.prediction_heads if return_all_heads else self.prediction_heads[:1]
         with torch.set_grad_enabled(torch.is_grad_enabled() and start_pos is None):

@@ -1,18 +1,18 @@
-"""Generation: sampling laws, KV-cached decoding, self-speculation with the model's own heads."""
+"""Generation: sampling, KV-cached decoding, self-speculation with the model's own heads."""
 
-from wmtp_jax.decoding.cached import part_layers
+from wmtp_jax.decoding.cached import unstack_layers
 from wmtp_jax.decoding.generation import DecodingError, Generation, generate, next_token_model
-from wmtp_jax.decoding.law import Sampling, sampling_law
+from wmtp_jax.decoding.sampling import SamplingParams, sampling_probs
 from wmtp_jax.decoding.text import cut, generate_text
 
 __all__ = [
     "DecodingError",
     "Generation",
-    "Sampling",
+    "SamplingParams",
     "cut",
     "generate",
     "generate_text",
     "next_token_model",
-    "part_layers",
-    "sampling_law",
+    "sampling_probs",
+    "unstack_layers",
 ]

@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wmtp_jax.decoding.cached import part_layers
-from wmtp_jax.decoding.law import Sampling
+from wmtp_jax.decoding.cached import unstack_layers
+from wmtp_jax.decoding.sampling import SamplingParams
 from wmtp_jax.decoding.steps import decode, prefill
-from wmtp_jax.errors import UserError
+from wmtp_jax.errors import UserError, shown
 from wmtp_jax.model import ModelConfig, with_heads
 
 # Positions per pass of the prefill, and the prompt length from which the larger one pays. Two sizes only, so that few
 # shapes are compiled.
 _CHUNKS, _LONG_PROMPT = (64, 256), 256
-# Forward passes between two looks of the host at the device: often enough for a stop or an interrupt, too rare to cost.
+# Forward passes per call, between which the host reads the state: few enough for an interrupt, too many to cost.
 _FORWARDS_PER_CALL = 64
-_FORWARDS_PER_WATCH = 4
+_FORWARDS_PER_CALLBACK = 4
 
 
 class DecodingError(UserError):
@@ -68,17 +68,17 @@ def generate(
     prompt_indices: Sequence[int] | None = None,
     batch_size: int = 32,
     dtype=jnp.float32,
-    watch: Callable[[int, list[int], list[int]], bool] | None = None,
+    on_tokens: Callable[[int, list[int], list[int]], bool] | None = None,
 ) -> list[Generation]:
     """Continues every prompt.
 
     With `speculate` the model drafts with heads 2..N and verifies with head 1: greedy tokens are those of head 1 alone,
-    sampled ones follow the law of head 1 (the draws themselves differ). What is drawn depends on (seed, prompt index,
-    position) only, never on the other prompts of a batch.
+    sampled ones are distributed as those of head 1 (the draws themselves differ). What is drawn depends on (seed,
+    prompt index, position) only, never on the other prompts of a batch.
 
     Args:
-        params: parameters of the model, of which all layers are copied; or, for more than one call, what `part_layers`
-            made of them in this dtype.
+        params: parameters of the model, of which all layers are copied; or, for more than one call, what
+            `unstack_layers` made of them in this dtype.
         config: its architecture.
         prompts: token ids, of any lengths.
         max_new_tokens: most tokens per prompt; the end of the context (config.max_seq_len) may come first.
@@ -87,13 +87,13 @@ def generate(
         top_k: number of most probable tokens kept, 0 for all.
         eos_id: token that ends a continuation.
         speculate: draft with the model's own heads, when it has more than one.
-        seed: of all randomness.
-        prompt_indices: index of each prompt for the randomness, by default its place in `prompts`; gives a part of a
-            larger job the very draws it has there.
+        seed: of all randomness, from 0 to 2**63 - 1.
+        prompt_indices: index of each prompt for the randomness, by default its index in `prompts`; gives a part of a
+            larger job the same draws as within that job.
         batch_size: rows decoded together. Fewer prompts take the next power of two, so few shapes are ever compiled.
         dtype: of computation and KV cache. The two ways agree to rounding only, so compare them in fp32.
-        watch: called every few forward passes with (place in prompts, new tokens so far, their heads) of every row that
-            it has not ended yet; True ends the row, possibly some tokens after the point that made it True.
+        on_tokens: called every few forward passes with (index in prompts, new tokens so far, their heads) for every
+            row that it has not ended yet; True ends the row, possibly some tokens after the point that made it True.
 
     Returns:
         One `Generation` per prompt, in order.
@@ -102,17 +102,18 @@ def generate(
         DecodingError: a prompt or a setting that cannot be decoded with.
     """
     indices = list(range(len(prompts))) if prompt_indices is None else list(prompt_indices)
-    _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size)
+    _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size, seed)
     if not prompts:
         return []
     sampling = None
     if temperature > 0:
-        sampling = Sampling(temperature, top_p if top_p < 1 else None, top_k if 0 < top_k < config.vocab_size else None)
+        filters = top_p if top_p < 1 else None, top_k if 0 < top_k < config.vocab_size else None
+        sampling = SamplingParams(temperature, *filters)
     if not speculate:
         config = with_heads(config, 1)
     n_heads = config.n_future_tokens
-    parts = params if "shared" in params else part_layers(params, n_heads=n_heads, dtype=dtype)
-    parts = {**parts, "heads": parts["heads"][:n_heads]}
+    layers = params if "shared" in params else unstack_layers(params, n_heads=n_heads, dtype=dtype)
+    layers = {**layers, "heads": layers["heads"][:n_heads]}
     lengths = [len(prompt) for prompt in prompts]
     limits = [min(length + max_new_tokens, config.max_seq_len) for length in lengths]
     batch_size = min(batch_size, _power_of_two(len(prompts)))
@@ -124,22 +125,22 @@ def generate(
     eos, key = -1 if eos_id is None else eos_id, jax.random.key(seed)
     results: list[Generation | None] = [None] * len(prompts)
     # Prompts of similar length go together: a batch prefills as far as its longest.
-    by_length = sorted(range(len(prompts)), key=lambda place: lengths[place])
+    by_length = sorted(range(len(prompts)), key=lambda index: lengths[index])
     for start in range(0, len(prompts), batch_size):
-        places = by_length[start : start + batch_size]
+        members = by_length[start : start + batch_size]
         tokens_BxT = np.zeros((batch_size, n_slots), np.int32)
         lengths_B, limits_B, indices_B = (np.zeros(batch_size, np.int32) for _ in range(3))
-        for row, place in enumerate(places):
-            tokens_BxT[row, : lengths[place]] = prompts[place]
-            lengths_B[row], limits_B[row], indices_B[row] = lengths[place], limits[place], indices[place]
+        for row, index in enumerate(members):
+            tokens_BxT[row, : lengths[index]] = prompts[index]
+            lengths_B[row], limits_B[row], indices_B[row] = lengths[index], limits[index], indices[index]
         # Self-speculation is lossless in exact arithmetic; reduced-precision products (TF32) would make ties common.
         with jax.default_matmul_precision("highest"):
             settings = {"eos_id": eos, "sampling": sampling, "dtype": dtype}
             rows = tokens_BxT, lengths_B, limits_B, key, indices_B
-            state = prefill(parts, config, *rows, chunk=chunk, n_prompt_slots=n_prompt_slots, **settings)
-            step = functools.partial(decode, parts, config, **settings)
-            for place, result in zip(places, _finish(step, state, lengths_B, places, eos_id, watch), strict=True):
-                results[place] = result
+            state = prefill(layers, config, *rows, chunk=chunk, n_prompt_slots=n_prompt_slots, **settings)
+            step = functools.partial(decode, layers, config, **settings)
+            for index, result in zip(members, _finish(step, state, lengths_B, members, eos_id, on_tokens), strict=True):
+                results[index] = result
     return results
 
 
@@ -148,25 +149,25 @@ def next_token_model(params, config: ModelConfig) -> tuple[dict, ModelConfig]:
     return {**params, "heads": jax.tree.map(lambda leaf: leaf[:1], params["heads"])}, with_heads(config, 1)
 
 
-def _finish(step, state, lengths_B, places, eos_id, watch) -> list[Generation]:
-    """Runs one batch to its end; the host looks at it only between calls of many passes."""
+def _finish(step, state, lengths_B, members, eos_id, on_tokens) -> list[Generation]:
+    """Runs one batch to its end; the host reads its state only between calls of several passes."""
     stopped = np.zeros(len(lengths_B), bool)
     while True:
         done, ends = np.asarray(state.done), np.asarray(state.lengths)
-        if watch is not None:
+        if on_tokens is not None:
             tokens, heads = np.asarray(state.tokens), np.asarray(state.heads)
-            for row, place in enumerate(places):
+            for row, index in enumerate(members):
                 if not stopped[row]:
                     new = slice(lengths_B[row], ends[row])
-                    stopped[row] = watch(place, tokens[row, new].tolist(), heads[row, new].tolist())
+                    stopped[row] = on_tokens(index, tokens[row, new].tolist(), heads[row, new].tolist())
             state = dataclasses.replace(state, done=state.done | stopped)
         if np.all(done | stopped):
             break
-        state = step(state=state, n_forwards=_FORWARDS_PER_CALL if watch is None else _FORWARDS_PER_WATCH)
+        state = step(state=state, n_forwards=_FORWARDS_PER_CALL if on_tokens is None else _FORWARDS_PER_CALLBACK)
 
     tokens, heads = np.asarray(state.tokens), np.asarray(state.heads)
     results = []
-    for row in range(len(places)):
+    for row in range(len(members)):
         new = slice(lengths_B[row], ends[row])
         ended = "eos" if eos_id is not None and tokens[row, ends[row] - 1] == eos_id else "length"
         reason = "stop" if stopped[row] else ended
@@ -178,35 +179,37 @@ def _power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size) -> None:
+def _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size, seed) -> None:
     whole = lambda value: isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not (whole(max_new_tokens) and max_new_tokens >= 1):
-        raise DecodingError(f"max_new_tokens is {max_new_tokens!r}; expected a positive integer")
+        raise DecodingError(f"max_new_tokens is {shown(max_new_tokens)}; expected a positive integer")
     if not (whole(batch_size) and batch_size >= 1):
-        raise DecodingError(f"batch_size is {batch_size!r}; expected a positive integer")
+        raise DecodingError(f"batch_size is {shown(batch_size)}; expected a positive integer")
+    if not (whole(seed) and 0 <= seed < 2**63):
+        raise DecodingError(f"seed is {shown(seed)}; expected an integer from 0 to {2**63 - 1}")
     if not (math.isfinite(temperature) and temperature >= 0):
-        raise DecodingError(f"temperature is {temperature!r}; expected 0 for greedy decoding or a positive number")
+        raise DecodingError(f"temperature is {shown(temperature)}; expected 0 for greedy decoding or a positive number")
     if not 0 < top_p <= 1:
-        raise DecodingError(f"top_p is {top_p!r}; expected a mass in (0, 1], 1 keeps every token")
+        raise DecodingError(f"top_p is {shown(top_p)}; expected a mass in (0, 1], 1 keeps every token")
     if not (whole(top_k) and top_k >= 0):
-        raise DecodingError(f"top_k is {top_k!r}; expected a number of tokens, 0 keeps all of them")
+        raise DecodingError(f"top_k is {shown(top_k)}; expected a number of tokens, 0 keeps all of them")
     if eos_id is not None and not (whole(eos_id) and 0 <= eos_id < config.vocab_size):
-        raise DecodingError(f"eos_id is {eos_id!r}, which is outside the model's vocabulary of {config.vocab_size}")
+        raise DecodingError(f"eos_id is {shown(eos_id)}, outside the model's vocabulary of {config.vocab_size}")
     if len(indices) != len(prompts):
         raise DecodingError(
             f"{len(indices)} prompt_indices were given for {len(prompts)} prompts; expected one for each prompt"
         )
-    for place, prompt in enumerate(prompts):
+    for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
-            raise DecodingError(f"prompt {place} is empty; expected at least one token, such as BOS")
+            raise DecodingError(f"prompt {index} is empty; expected at least one token, such as BOS")
         if len(prompt) >= config.max_seq_len:
             raise DecodingError(
-                f"prompt {place} has {len(prompt)} tokens, which leaves no room in the model's context of "
+                f"prompt {index} has {len(prompt)} tokens, which leaves no room in the model's context of "
                 f"{config.max_seq_len}; shorten it to at most {config.max_seq_len - 1}"
             )
         for token in prompt:
             if not (whole(token) and 0 <= token < config.vocab_size):
                 raise DecodingError(
-                    f"prompt {place} holds {token!r}, which is no token of the model's vocabulary of "
+                    f"prompt {index} holds {shown(token)}, which is no token of the model's vocabulary of "
                     f"{config.vocab_size}; was it encoded with another tokenizer?"
                 )

@@ -1,10 +1,10 @@
-"""Which drafts stand: lossless verification of drafted tokens against the law of head 1."""
+"""Which drafts are accepted: lossless verification of drafted tokens against the distribution of head 1."""
 
 import jax
 import jax.numpy as jnp
 
 # Purposes of the random numbers that belong to one position. A position is decided exactly once and an undecided draft
-# influences nothing that is kept, so drawing a draft again from the same key leaves the law untouched.
+# influences nothing that is kept, so drawing a draft again from the same key leaves the distribution as it is.
 _DRAFT, _ACCEPT, _FINAL = range(3)
 
 
@@ -19,35 +19,37 @@ def accept_greedy(drafts_BxM: jax.Array, logits_BxSxV: jax.Array) -> tuple[jax.A
         tokens [B, S], of which the first n_accepted + 1 count, and n_accepted [B].
     """
     best_BxS = jnp.argmax(logits_BxSxV, axis=-1).astype(drafts_BxM.dtype)
-    return best_BxS, _leading(drafts_BxM == best_BxS[:, :-1])
+    return best_BxS, _n_leading(drafts_BxM == best_BxS[:, :-1])
 
 
-def accept_sampled(drafts_BxM, draft_laws_BxMxV, laws_BxSxV, keys_BxS) -> tuple[jax.Array, jax.Array]:
-    """Speculative sampling: the kept tokens follow head 1's law exactly (Leviathan et al. 2023, arXiv 2211.17192, 2.3).
+def accept_sampled(drafts_BxM, draft_probs_BxMxV, probs_BxSxV, keys_BxS) -> tuple[jax.Array, jax.Array]:
+    """Speculative sampling: tokens are distributed exactly as those of head 1.
 
-    A draft x drawn from q stands with probability min(1, p(x) / q(x)). At the first that falls, the token is drawn from
-    (p - q)+ renormalised; when all stand, one more is drawn from p.
+    A draft x drawn from q is accepted with probability min(1, p(x) / q(x)). In place of the first that is rejected, a
+    token is drawn from (p - q)+ renormalised; when all are accepted, one more is drawn from p.
 
     Args:
-        drafts_BxM: drafted tokens, drawn from draft_laws_BxMxV.
-        draft_laws_BxMxV: probabilities q.
-        laws_BxSxV: head 1's probabilities p for the S = M + 1 positions that start with the first draft's.
+        drafts_BxM: drafted tokens, drawn from draft_probs_BxMxV.
+        draft_probs_BxMxV: probabilities q.
+        probs_BxSxV: head 1's probabilities p for the S = M + 1 positions that start with the first draft's.
         keys_BxS: one random key per position.
 
     Returns:
         tokens [B, S], of which the first n_accepted + 1 count, and n_accepted [B].
+
+    Source: Leviathan et al. 2023 (arXiv 2211.17192), section 2.3.
     """
-    of_draft = lambda laws: jnp.take_along_axis(laws, drafts_BxM[..., None], axis=-1)[..., 0]
-    p_BxM, q_BxM = of_draft(laws_BxSxV[:, :-1]), of_draft(draft_laws_BxMxV)
+    prob_of_draft = lambda probs: jnp.take_along_axis(probs, drafts_BxM[..., None], axis=-1)[..., 0]
+    p_BxM, q_BxM = prob_of_draft(probs_BxSxV[:, :-1]), prob_of_draft(draft_probs_BxMxV)
     uniform_BxM = _each(lambda key: jax.random.uniform(_for(key, _ACCEPT)), keys_BxS[:, :-1])
-    n_accepted_B = _leading(uniform_BxM * q_BxM < p_BxM)
+    n_accepted_B = _n_leading(uniform_BxM * q_BxM < p_BxM)
 
     at_end = lambda x: jnp.take_along_axis(x, n_accepted_B[:, None, None], axis=1)[:, 0]
-    p_BxV = at_end(laws_BxSxV)
+    p_BxV = at_end(probs_BxSxV)
     # No draft, hence q = 0, after the last one: there the residual is p itself.
-    q_BxV = at_end(jnp.pad(draft_laws_BxMxV, [(0, 0), (0, 1), (0, 0)]))
+    q_BxV = at_end(jnp.pad(draft_probs_BxMxV, [(0, 0), (0, 1), (0, 0)]))
     residual_BxV = jnp.maximum(p_BxV - q_BxV, 0.0)
-    # A draft can fall although p = q to rounding; then nothing is left over and p is the answer.
+    # A draft can be rejected although p = q to rounding; then the residual is empty and the token is drawn from p.
     residual_BxV = jnp.where(residual_BxV.sum(axis=-1, keepdims=True) > 0, residual_BxV, p_BxV)
     end_key_B = jnp.take_along_axis(keys_BxS, n_accepted_B[:, None], axis=1)[:, 0]
     final_B = draw(residual_BxV, end_key_B)
@@ -60,9 +62,9 @@ def draw(probabilities_BxV: jax.Array, keys_B: jax.Array) -> jax.Array:
     return _draw(probabilities_BxV, keys_B, _FINAL)
 
 
-def draw_drafts(laws_BxMxV: jax.Array, keys_BxM: jax.Array) -> jax.Array:
-    """One draft [B, M] per law and position."""
-    return jax.vmap(lambda laws, keys: _draw(laws, keys, _DRAFT), in_axes=1, out_axes=1)(laws_BxMxV, keys_BxM)
+def draw_drafts(probs_BxMxV: jax.Array, keys_BxM: jax.Array) -> jax.Array:
+    """One draft per row and position, int32 [B, M]."""
+    return jax.vmap(lambda probs, keys: _draw(probs, keys, _DRAFT), in_axes=1, out_axes=1)(probs_BxMxV, keys_BxM)
 
 
 def _draw(probabilities_BxV, keys_B, purpose: int) -> jax.Array:
@@ -78,6 +80,6 @@ def _each(function, keys_BxM):
     return jax.vmap(jax.vmap(function))(keys_BxM)
 
 
-def _leading(stands_BxM: jax.Array) -> jax.Array:
+def _n_leading(accepted_BxM: jax.Array) -> jax.Array:
     """Number of leading True per row."""
-    return jnp.cumprod(stands_BxM.astype(jnp.int32), axis=1).sum(axis=1)
+    return jnp.cumprod(accepted_BxM.astype(jnp.int32), axis=1).sum(axis=1)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wmtp_jax.decoding.cached import CachedModel
-from wmtp_jax.decoding.law import Sampling, sampling_law
+from wmtp_jax.decoding.sampling import SamplingParams, sampling_probs
 from wmtp_jax.decoding.speculation import accept_greedy, accept_sampled, draw_drafts
 from wmtp_jax.model import ModelConfig
 from wmtp_jax.model.block import take_tokens
@@ -16,16 +16,16 @@ from wmtp_jax.model.block import take_tokens
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DecodeState:
-    """A batch of sequences under way, one slot per position in tokens and cache alike.
+    """A batch of unfinished sequences, with one slot per position in tokens and cache alike.
 
     Attributes:
         tokens: int32 [B, T], prompt and what was generated; meaningless from `lengths` on.
-        heads: int32 [B, T], the head that proposed a generated token: 1, or the drafting head whose draft stood.
+        heads: int32 [B, T], the head that proposed a generated token: 1, or the drafting head whose draft was accepted.
         lengths: int32 [B], known tokens; the last of them has not been fed yet.
         limits: int32 [B], lengths at which the rows end.
         done: bool [B].
         drafts: int32 [B, N - 1], proposals of heads 2..N for the positions from `lengths` on.
-        draft_laws: fp32 [B, N - 1, V] they were drawn from; None when greedy.
+        draft_probs: fp32 [B, N - 1, V] they were drawn from; None when greedy.
         keys: random key per row.
         cache: KV caches of all layers; slots past the fed tokens are stale and rewritten before they are seen.
     """
@@ -36,14 +36,14 @@ class DecodeState:
     limits: jax.Array
     done: jax.Array
     drafts: jax.Array
-    draft_laws: jax.Array | None
+    draft_probs: jax.Array | None
     keys: jax.Array
     cache: dict
 
 
 @functools.partial(jax.jit, static_argnames=("config", "chunk", "n_prompt_slots", "dtype"))
 def prefill(
-    parts,
+    layers,
     config: ModelConfig,
     tokens,
     lengths,
@@ -51,7 +51,7 @@ def prefill(
     key,
     indices,
     eos_id,
-    sampling: Sampling | None,
+    sampling: SamplingParams | None,
     *,
     chunk: int,
     n_prompt_slots: int,
@@ -63,8 +63,8 @@ def prefill(
     score matrix of the attention stays at [B, H, chunk, n_prompt_slots].
 
     Args:
-        parts: parameters, see `part_layers`.
-        config: the architecture; n_future_tokens is the number of heads among the parts.
+        layers: parameters, see `unstack_layers`.
+        config: the architecture; n_future_tokens is the number of heads among them.
         tokens: int32 [B, T], prompts padded on the right; T is a multiple of chunk.
         lengths: int32 [B], of the prompts; 0 for a row that is not in use.
         limits: int32 [B], longest sequence per row, at most T - n_future_tokens + 1: a block of drafts may begin with
@@ -80,7 +80,7 @@ def prefill(
     Returns:
         The state after the first token.
     """
-    model, B = CachedModel(parts, config, dtype, n_prompt_slots), tokens.shape[0]
+    model, B = CachedModel(layers, config, dtype, n_prompt_slots), tokens.shape[0]
     last_Bx1 = jnp.maximum(lengths - 1, 0)[:, None]
 
     def body(index, carry):
@@ -89,7 +89,7 @@ def prefill(
         block_BxC = jax.lax.dynamic_slice_in_dim(tokens, first, chunk, axis=1)
         positions_BxC = jnp.broadcast_to(first + jnp.arange(chunk), block_BxC.shape)
         trunk_BxCxD, cache = model.trunk(block_BxC, positions_BxC, cache)
-        cache = model.remember(trunk_BxCxD, positions_BxC, cache)
+        cache = model.fill_head_caches(trunk_BxCxD, positions_BxC, cache)
         offset_Bx1 = last_Bx1 - first
         here_Bx1xD = take_tokens(trunk_BxCxD, jnp.clip(offset_Bx1, 0, chunk - 1))
         ends_here = ((offset_Bx1 >= 0) & (offset_Bx1 < chunk))[:, :, None]
@@ -105,7 +105,7 @@ def prefill(
         limits=limits,
         done=lengths == 0,
         drafts=jnp.zeros((B, 0), jnp.int32),
-        draft_laws=None if sampling is None else jnp.zeros((B, 0, config.vocab_size)),
+        draft_probs=None if sampling is None else jnp.zeros((B, 0, config.vocab_size)),
         keys=jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices),
         cache=cache,
     )
@@ -114,7 +114,7 @@ def prefill(
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"), donate_argnames=("state",))
 def decode(
-    parts, config: ModelConfig, state: DecodeState, eos_id, sampling: Sampling | None, n_forwards, *, dtype
+    layers, config: ModelConfig, state: DecodeState, eos_id, sampling: SamplingParams | None, n_forwards, *, dtype
 ) -> DecodeState:
     """Up to n_forwards forward passes over the batch; stops when every row is done.
 
@@ -122,8 +122,8 @@ def decode(
     (Gloeckle et al. 2024, arXiv 2404.19737, section 3.2). With N = 1 this is ordinary decoding.
 
     Args:
-        parts: parameters, see `part_layers`.
-        config: the architecture; n_future_tokens is the number of heads among the parts.
+        layers: parameters, see `unstack_layers`.
+        config: the architecture; n_future_tokens is the number of heads among them.
         state: from `prefill` or an earlier `decode`; its buffers are reused.
         eos_id: token that ends a row, -1 for none.
         sampling: None for greedy.
@@ -133,7 +133,7 @@ def decode(
     Returns:
         The state after them.
     """
-    model, block = CachedModel(parts, config, dtype), jnp.arange(config.n_future_tokens)
+    model, block = CachedModel(layers, config, dtype), jnp.arange(config.n_future_tokens)
 
     def unfinished(carry):
         index, state = carry
@@ -154,9 +154,9 @@ def decode(
 
 
 def _extend(
-    model: CachedModel, state: DecodeState, trunk_BxSxD, fed_BxS, eos_id, sampling: Sampling | None
+    model: CachedModel, state: DecodeState, trunk_BxSxD, fed_BxS, eos_id, sampling: SamplingParams | None
 ) -> DecodeState:
-    """Verifies the drafts with head 1, appends what stands and drafts anew with heads 2..N from the last token kept."""
+    """Verifies the drafts with head 1, appends what is accepted, drafts with heads 2..N from the last token kept."""
     B, S, _ = trunk_BxSxD.shape
     rows, offsets = jnp.arange(B), jnp.arange(S)
     positions_BxS = state.lengths[:, None] + offsets
@@ -164,9 +164,9 @@ def _extend(
     if sampling is None:
         new_BxS, n_accepted_B = accept_greedy(state.drafts, logits_BxSxV)
     else:
-        laws_BxSxV = sampling_law(logits_BxSxV, sampling)
+        probs_BxSxV = sampling_probs(logits_BxSxV, sampling)
         keys_BxS = _position_keys(state.keys, positions_BxS)
-        new_BxS, n_accepted_B = accept_sampled(state.drafts, state.draft_laws, laws_BxSxV, keys_BxS)
+        new_BxS, n_accepted_B = accept_sampled(state.drafts, state.draft_probs, probs_BxSxV, keys_BxS)
 
     # A block may run past the end: past the row's limit, or past an EOS inside it.
     room_B = state.limits - state.lengths
@@ -180,10 +180,10 @@ def _extend(
 
     draft_logits, cache = model.drafters(trunk_BxSxD, fed_BxS, cache, n_accepted_B)
     if sampling is None:
-        drafts, draft_laws = jnp.argmax(draft_logits, axis=-1).astype(jnp.int32), None
+        drafts, draft_probs = jnp.argmax(draft_logits, axis=-1).astype(jnp.int32), None
     else:
-        draft_laws = sampling_law(draft_logits, sampling)
-        drafts = draw_drafts(draft_laws, _position_keys(state.keys, lengths[:, None] + jnp.arange(model.n_drafters)))
+        draft_probs = sampling_probs(draft_logits, sampling)
+        drafts = draw_drafts(draft_probs, _position_keys(state.keys, lengths[:, None] + jnp.arange(model.n_drafters)))
     return dataclasses.replace(
         state,
         tokens=state.tokens.at[rows[:, None], slots_BxS].set(new_BxS, mode="drop"),
@@ -191,7 +191,7 @@ def _extend(
         lengths=lengths,
         done=state.done | eos_BxS.any(axis=1) | (lengths >= state.limits),
         drafts=drafts,
-        draft_laws=draft_laws,
+        draft_probs=draft_probs,
         cache=cache,
     )
 

@@ -1,4 +1,4 @@
-"""Text around the tokens: continuations decoded behind their prompt, and stop strings."""
+"""From tokens to text: continuations decoded together with their prompt, and stop strings."""
 
 import bisect
 import dataclasses
@@ -10,7 +10,7 @@ from wmtp_jax.model import ModelConfig
 
 
 class Decoder(Protocol):
-    """What is asked of a tokenizer."""
+    """What decoding needs of a tokenizer."""
 
     eos_id: int
 
@@ -25,7 +25,7 @@ def generate_text(
     prompts: Sequence[Sequence[int]],
     *,
     stop: Sequence[str] = (),
-    watch: Callable[[int, list[int], list[int]], bool] | None = None,
+    on_tokens: Callable[[int, list[int], list[int]], bool] | None = None,
     **settings,
 ) -> list[Generation]:
     """Continues every prompt up to its EOS or the first stop string.
@@ -37,7 +37,7 @@ def generate_text(
         prompts: token ids, see `wmtp_jax.data.encode_prompt`.
         stop: strings that end a continuation; they belong to neither text nor, but for the token that completes
             the string, tokens.
-        watch: as in `generate`.
+        on_tokens: as in `generate`.
         **settings: as in `generate`, except eos_id.
 
     Returns:
@@ -49,19 +49,19 @@ def generate_text(
     if isinstance(stop, str) or not all(isinstance(text, str) and text for text in stop):
         raise DecodingError(f"stop is {stop!r}; expected a list of non-empty strings")
 
-    def ended(place: int, tokens: list[int], heads: list[int]) -> bool:
-        asked = watch is not None and watch(place, tokens, heads)
-        return asked or (_first_stop(tokenizer.decode_continuation(prompts[place], tokens), stop) is not None)
+    def ended(index: int, tokens: list[int], heads: list[int]) -> bool:
+        stopped = on_tokens is not None and on_tokens(index, tokens, heads)
+        return stopped or (_first_stop(tokenizer.decode_continuation(prompts[index], tokens), stop) is not None)
 
-    looks = ended if stop or watch is not None else None
-    results = generate(params, config, prompts, eos_id=tokenizer.eos_id, watch=looks, **settings)
+    callback = ended if stop or on_tokens is not None else None
+    results = generate(params, config, prompts, eos_id=tokenizer.eos_id, on_tokens=callback, **settings)
     return [cut(tokenizer, prompt, result, stop) for prompt, result in zip(prompts, results, strict=True)]
 
 
 def cut(tokenizer: Decoder, prompt: Sequence[int], result: Generation, stop: Sequence[str]) -> Generation:
     """The result up to the token that completes the first stop string, and its text up to where that string begins.
 
-    What was generated beyond that token has no influence, so it does not matter when the decoding took notice.
+    What was generated beyond that token has no influence, so it does not matter when decoding stopped.
 
     Args:
         tokenizer: decodes.
@@ -83,6 +83,6 @@ def cut(tokenizer: Decoder, prompt: Sequence[int], result: Generation, stop: Seq
 
 
 def _first_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop string begins."""
-    places = [place for place in (text.find(one) for one in stop) if place >= 0]
-    return min(places, default=None)
+    """Index at which the first stop string begins."""
+    starts = [start for start in (text.find(one) for one in stop) if start >= 0]
+    return min(starts, default=None)

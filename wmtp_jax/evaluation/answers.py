@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wmtp_jax.data import Tokenizer, encode_prompt
-from wmtp_jax.decoding import Generation, generate, part_layers
+from wmtp_jax.decoding import Generation, generate, unstack_layers
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.problems import Problem
 from wmtp_jax.evaluation.samples import Answer, RowFile, draft_measures
@@ -83,7 +83,7 @@ def answer_problems(
 
     settings = dataclasses.asdict(decoding) | {"dtype": jnp.dtype(decoding.dtype)}
     results = generate(
-        params, config, prompts, eos_id=tokenizer.eos_id, prompt_indices=indices, watch=ended, **settings
+        params, config, prompts, eos_id=tokenizer.eos_id, prompt_indices=indices, on_tokens=ended, **settings
     )
     answers = []
     for problem, prompt, rule, result in zip(problems, prompts, rules, results, strict=True):
@@ -117,8 +117,8 @@ def write_samples(
     Returns:
         All rows, problem by problem.
     """
-    params = part_layers(
-        params, n_heads=config.n_future_tokens if decoding.speculate else 1, dtype=decoding.dtype, give_up=True
+    params = unstack_layers(
+        params, n_heads=config.n_future_tokens if decoding.speculate else 1, dtype=decoding.dtype, donate=True
     )
     keys = [(problem, sample) for problem in problems for sample in range(n_samples)]
     with Progress(len(keys), "samples") as progress:

@@ -10,7 +10,17 @@ _QUERY_BLOCK = 128
 
 
 def dense_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> jax.Array:
-    """Softmax(q k / sqrt(Q)) v with the whole S x S matrix; softmax in fp32. Returns [B, S, H, Q]."""
+    """softmax(q k / sqrt(Q)) v with the whole S x S matrix, causal and within segments; softmax in fp32.
+
+    Args:
+        q_BxSxHxQ: rotated queries; H is a multiple of K.
+        k_BxSxKxQ: rotated keys.
+        v_BxSxKxQ: values.
+        segment_ids_BxS: int, equal within a document; None means one document per row.
+
+    Returns:
+        [B, S, H, Q], in the dtype of the queries.
+    """
     mask = None
     if segment_ids_BxS is not None:
         mask = segment_ids_BxS[:, None, :, None] == segment_ids_BxS[:, None, None, :]
@@ -49,7 +59,7 @@ def blocked_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> 
 
 
 def empty_cache(batch_size: int, n_slots: int, n_kv_heads: int, head_dim: int, dtype) -> dict[str, jax.Array]:
-    """The KV cache of one layer: k [B, K, Q, T], v [B, K, T, Q], laid out as products with queries read them."""
+    """The KV cache of one layer, with T = n_slots: k [B, K, Q, T], v [B, K, T, Q], as the products read them."""
     return {
         "k": jnp.zeros((batch_size, n_kv_heads, head_dim, n_slots), dtype),
         "v": jnp.zeros((batch_size, n_kv_heads, n_slots, head_dim), dtype),
@@ -69,9 +79,16 @@ def update_cache(cache: dict[str, jax.Array], k_BxSxKxQ, v_BxSxKxQ, first_B) -> 
 
 
 def cached_attention(q_BxSxHxQ, cache: dict[str, jax.Array], positions_BxS, n_attended: int | None = None) -> jax.Array:
-    """Attention of S new tokens over a cache of T slots; a token at position p sees the slots 0..p.
+    """Attention of S new tokens over a cache of T slots; a token at position p attends to the slots 0..p.
 
-    Where all positions are below n_attended, the slots from there on are left out of the computation.
+    Args:
+        q_BxSxHxQ: rotated queries.
+        cache: k [B, K, Q, T] and v [B, K, T, Q], as of `empty_cache`; the new tokens are in it.
+        positions_BxS: int, of the queries.
+        n_attended: slots that take part in the computation, more than any position; None for all.
+
+    Returns:
+        [B, S, H, Q], in the dtype of the queries.
     """
     B, S, H, Q = q_BxSxHxQ.shape
     cache = {"k": cache["k"][..., :n_attended], "v": cache["v"][:, :, :n_attended]}

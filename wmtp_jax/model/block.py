@@ -18,7 +18,7 @@ def _kernel(module: nn.Module, name: str, shape, axes, fan_in: int) -> jax.Array
 
 
 def take_tokens(x: jax.Array, tokens_BxR: jax.Array | None) -> jax.Array:
-    """The given tokens of each row, [B, S, ...] -> [B, R, ...]; None takes all as they are."""
+    """The tokens of each row with the given indices, [B, S, ...] -> [B, R, ...]; None takes all as they are."""
     return x if tokens_BxR is None else x[jnp.arange(x.shape[0])[:, None], tokens_BxR]
 
 
@@ -38,25 +38,23 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions. [B, S, D] -> [B, S, D], and the cache when one is given.
-
-    With a cache, every token leaves its key and value there; `asking` [B, R] names the tokens whose output is wanted
-    (None: all), and the result is [B, R, D]. Only the first n_attended slots are attended to (None: all).
-    """
+    """Grouped-query attention with rotary positions, over a sequence or over a KV cache."""
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
     implementation: str = "dense"
 
     @nn.compact
-    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None, n_attended=None):
+    def __call__(
+        self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, query_positions=None, n_attended=None
+    ):
         D, H, K, Q = self.config.dim, self.config.n_heads, self.config.n_kv_heads, self.config.head_dim
         wq = _kernel(self, "wq", (D, H, Q), ("embed", "heads", "head_dim"), D)
         wk = _kernel(self, "wk", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
         wv = _kernel(self, "wv", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
         wo = _kernel(self, "wo", (H, Q, D), ("heads", "head_dim", "embed"), H * Q)
-        asking_rope = jax.tree.map(lambda angles: take_tokens(angles, asking), rope)
-        q_BxSxHxQ = apply_rope(linear("BSD,DHQ->BSHQ", take_tokens(x_BxSxD, asking), wq), asking_rope)
+        query_rope = jax.tree.map(lambda angles: take_tokens(angles, query_positions), rope)
+        q_BxSxHxQ = apply_rope(linear("BSD,DHQ->BSHQ", take_tokens(x_BxSxD, query_positions), wq), query_rope)
         k_BxSxKxQ = apply_rope(linear("BSD,DKQ->BSKQ", x_BxSxD, wk), rope)
         v_BxSxKxQ = linear("BSD,DKQ->BSKQ", x_BxSxD, wv)
         if cache is None:
@@ -64,7 +62,7 @@ class Attention(nn.Module):
             out_BxSxHxQ = attend(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids)
         else:
             cache = update_cache(cache, k_BxSxKxQ, v_BxSxKxQ, positions[:, 0])
-            out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, asking), n_attended)
+            out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, query_positions), n_attended)
         return linear("BSHQ,HQD->BSD", out_BxSxHxQ, wo), cache
 
 
@@ -85,7 +83,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm layer. Returns the new hidden states, of the tokens `asking`, and the cache (None without one)."""
+    """One pre-norm layer: attention and feed-forward, each added to the residual stream."""
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
@@ -97,8 +95,10 @@ class Block(nn.Module):
         self.attention_norm = RMSNorm(self.config.norm_eps, self.dtype)
         self.ffn_norm = RMSNorm(self.config.norm_eps, self.dtype)
 
-    def __call__(self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, asking=None, n_attended=None):
+    def __call__(
+        self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, query_positions=None, n_attended=None
+    ):
         normed = self.attention_norm(x_BxSxD)
-        attended, cache = self.attention(normed, rope, segment_ids, positions, cache, asking, n_attended)
-        x_BxSxD = take_tokens(x_BxSxD, asking) + attended
+        attended, cache = self.attention(normed, rope, segment_ids, positions, cache, query_positions, n_attended)
+        x_BxSxD = take_tokens(x_BxSxD, query_positions) + attended
         return x_BxSxD + self.feed_forward(self.ffn_norm(x_BxSxD)), cache

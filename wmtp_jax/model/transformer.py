@@ -116,7 +116,7 @@ class MTPTransformer(nn.Module):
             segment_ids: [B, S], equal within a document and 0 on padding; None means one document per row.
 
         Returns:
-            fp32 [B, S, N, V]: entry [b, t, k] is the law of token t + k + 1.
+            fp32 [B, S, N, V]: entry [b, t, k] is the distribution of token t + k + 1.
         """
         states_NxBxSxD = self.head_states(self.trunk_states(tokens_BxS, segment_ids), segment_ids)
         return self.logits(jnp.moveaxis(states_NxBxSxD, 0, 2))

@@ -74,20 +74,20 @@ def test_generation_ends_at_eos_or_stop(speculate):
     assert (other.text, other.stop_reason) == ("f \n", "eos")
 
 
-def test_a_watched_row_ends_when_asked_and_the_others_go_on():
+def test_a_callback_ends_its_row_and_the_others_continue():
     config, params = counting_model()
     seen = []
 
-    def watch(place, tokens, heads):
+    def on_tokens(index, tokens, heads):
         assert len(tokens) == len(heads)
-        seen.append((place, len(tokens)))
-        return place == 0 and len(tokens) > 6
+        seen.append((index, len(tokens)))
+        return index == 0 and len(tokens) > 6
 
-    first, second = generate(params, config, [[1], [4]], max_new_tokens=40, watch=watch)
+    first, second = generate(params, config, [[1], [4]], max_new_tokens=40, on_tokens=on_tokens)
     assert first.stop_reason == "stop"
     assert 6 < len(first.tokens) < 40
     assert (second.stop_reason, len(second.tokens)) == ("length", 40)
-    lengths = [n for place, n in seen if place == 1]
+    lengths = [n for index, n in seen if index == 1]
     assert lengths == sorted(lengths)
     assert lengths[0] == 1
     assert lengths[-1] == 40
@@ -99,6 +99,8 @@ MISTAKES = {
     "prompt 0 holds 8, which is no token.*vocabulary of 8": ([[1, 8]], {}),
     "prompt 0 holds -1": ([[-1]], {}),
     "prompt 0 holds 1.0": ([[1.0]], {}),
+    "seed is 9223372036854775808; expected an integer from 0": ([[1]], {"seed": 2**63}),
+    "seed is -1": ([[1]], {"seed": -1}),
     "max_new_tokens is 0": ([[1]], {"max_new_tokens": 0}),
     "temperature is -0.5": ([[1]], {"temperature": -0.5}),
     "temperature is nan": ([[1]], {"temperature": float("nan")}),

@@ -55,7 +55,7 @@ def test_siblings_keep_the_law_of_the_parameters():
     every = settings(family)
     mean = sum(values["b"] for values in every) / len(every)
     stepped = [next(siblings(family, rng.choice(every), rng))["b"] for _ in range(8000)]
-    assert abs(sum(stepped) / len(stepped) - mean) < 0.25  # three standard errors of a uniform law on 1..15 are 0.15
+    assert abs(sum(stepped) / len(stepped) - mean) < 0.25  # three standard errors, uniform on 1..15, are 0.15
 
 
 def test_rearrangements_by_hand():

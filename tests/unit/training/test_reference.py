@@ -47,7 +47,7 @@ def examples(documents) -> Examples:
 
 
 def random_params(config, seed) -> dict:
-    """Drawn by numpy (nothing to compile), wide enough that the laws are far from uniform."""
+    """Drawn by numpy (nothing to compile), wide enough that the distributions are far from uniform."""
     rng = np.random.default_rng(seed)
     draw = lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32)
     return jax.tree.map(draw, param_shapes(config))

@@ -1,4 +1,4 @@
-"""The law a token is drawn from: temperature, top-k and nucleus filtering of a head's logits."""
+"""The distribution a token is drawn from: temperature, top-k and nucleus filtering of a head's logits."""
 
 import dataclasses
 
@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How to draw from logits; greedy decoding has none.
 
-    A filter that is off is None, hence part of the compiled program's structure: no sort runs that nobody asked for.
+    A filter that is off is None, hence part of the compiled program's structure: without filters nothing is sorted.
 
     Attributes:
         temperature: logits are divided by it; > 0.
@@ -24,7 +24,7 @@ class Sampling:
     top_k: int | None = dataclasses.field(default=None, metadata={"static": True})
 
 
-def sampling_law(logits: jax.Array, sampling: Sampling) -> jax.Array:
+def sampling_probs(logits: jax.Array, sampling: SamplingParams) -> jax.Array:
     """Probabilities after temperature, then top-k, then top-p (Holtzman et al. 2019, arXiv 1904.09751).
 
     The nucleus is the smallest set of most probable tokens whose mass reaches top_p; the most probable token is always

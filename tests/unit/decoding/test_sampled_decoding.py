@@ -1,4 +1,4 @@
-"""Sampling: filters against numpy, speculative acceptance against worked numbers, laws against enumeration."""
+"""Sampling: filters against numpy, speculative acceptance against worked numbers, distributions against enumeration."""
 
 import itertools
 
@@ -10,29 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from wmtp_jax.decoding import Sampling, generate, sampling_law
+from wmtp_jax.decoding import SamplingParams, generate, sampling_probs
 from wmtp_jax.decoding.speculation import accept_greedy, accept_sampled, draw_drafts
 from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
 
 DRAWS = 20_000
 
 
-def law_float64(logits, temperature, top_p=1.0, top_k=0):
+def probs_float64(logits, temperature, top_p=1.0, top_k=0):
     """Temperature, top-k, top-p for one row, as a person would do it."""
     scaled = np.asarray(logits, np.float64) / temperature
-    law = np.exp(scaled - scaled.max())
-    law /= law.sum()
-    ranked = sorted(range(len(law)), key=lambda token: (-law[token], token))
+    probs = np.exp(scaled - scaled.max())
+    probs /= probs.sum()
+    ranked = sorted(range(len(probs)), key=lambda token: (-probs[token], token))
     if top_k:
         ranked = ranked[:top_k]
-        law = np.where(np.isin(np.arange(len(law)), ranked), law, 0) / law[ranked].sum()
+        probs = np.where(np.isin(np.arange(len(probs)), ranked), probs, 0) / probs[ranked].sum()
     kept, mass = [], 0.0
     for token in ranked:
         if mass >= top_p:
             break
         kept.append(token)
-        mass += law[token]
-    return np.where(np.isin(np.arange(len(law)), kept), law, 0) / law[kept].sum()
+        mass += probs[token]
+    return np.where(np.isin(np.arange(len(probs)), kept), probs, 0) / probs[kept].sum()
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,17 +44,24 @@ def law_float64(logits, temperature, top_p=1.0, top_k=0):
 )
 def test_filters_equal_numpy(logits, temperature, top_p, top_k):
     logits = np.array(logits) / 7.3  # Ties occur, masses that equal top_p to the last bit do not.
-    sampling = Sampling(temperature, top_p if top_p < 1 else None, top_k or None)
-    law = np.asarray(sampling_law(jnp.asarray(logits), sampling))
-    np.testing.assert_allclose(law, law_float64(logits, temperature, top_p, top_k), atol=2e-6)
+    sampling = SamplingParams(temperature, top_p if top_p < 1 else None, top_k or None)
+    probs = np.asarray(sampling_probs(jnp.asarray(logits), sampling))
+    np.testing.assert_allclose(probs, probs_float64(logits, temperature, top_p, top_k), atol=2e-6)
 
 
-def test_the_nucleus_keeps_the_token_that_crosses_its_mass():
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ((0.6, None), [0, 2 / 3, 0, 1 / 3]),
+        ((0.4, None), [0, 1, 0, 0]),
+        ((1e-9, None), [0, 1, 0, 0]),
+        ((None, 3), [0, 5 / 9, 1.5 / 9, 2.5 / 9]),
+    ],
+)
+def test_filters_by_hand(filters, expected):
+    """The token that crosses the mass of the nucleus is kept."""
     logits = jnp.log(jnp.array([0.1, 0.5, 0.15, 0.25]))
-    np.testing.assert_allclose(sampling_law(logits, Sampling(1.0, 0.6)), [0, 2 / 3, 0, 1 / 3], atol=1e-6)
-    np.testing.assert_allclose(sampling_law(logits, Sampling(1.0, 0.4)), [0, 1, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(sampling_law(logits, Sampling(1.0, 1e-9)), [0, 1, 0, 0], atol=1e-6)
-    np.testing.assert_allclose(sampling_law(logits, Sampling(1.0, None, 3)), [0, 5 / 9, 1.5 / 9, 2.5 / 9], atol=1e-6)
+    np.testing.assert_allclose(sampling_probs(logits, SamplingParams(1.0, *filters)), expected, atol=1e-6)
 
 
 def keys(n_rows: int, n_positions: int):
@@ -64,10 +71,10 @@ def keys(n_rows: int, n_positions: int):
 def test_acceptance_and_residual_of_the_worked_example():
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.5, 0.3])
     row_keys = keys(DRAWS, 2)
-    draft_laws = jnp.broadcast_to(jnp.asarray(q), (DRAWS, 1, 3))
-    drafts = draw_drafts(draft_laws, row_keys[:, :1])
+    draft_probs = jnp.broadcast_to(jnp.asarray(q), (DRAWS, 1, 3))
+    drafts = draw_drafts(draft_probs, row_keys[:, :1])
     np.testing.assert_allclose(np.bincount(drafts[:, 0]) / DRAWS, q, atol=0.012)
-    tokens, n_accepted = accept_sampled(drafts, draft_laws, jnp.broadcast_to(jnp.asarray(p), (DRAWS, 2, 3)), row_keys)
+    tokens, n_accepted = accept_sampled(drafts, draft_probs, jnp.broadcast_to(jnp.asarray(p), (DRAWS, 2, 3)), row_keys)
     assert np.mean(n_accepted) == pytest.approx(0.7, abs=0.012)
     assert set(np.asarray(tokens[:, 0])[np.asarray(n_accepted) == 0]) == {0}
     assert stats.chisquare(np.bincount(tokens[:, 0]), p * DRAWS).pvalue > 1e-3
@@ -75,11 +82,11 @@ def test_acceptance_and_residual_of_the_worked_example():
     assert stats.chisquare(np.bincount(bonus), p * len(bonus)).pvalue > 1e-3
 
 
-def test_a_draft_from_head_1s_own_law_always_stands():
-    laws = jax.random.dirichlet(jax.random.key(0), jnp.ones(5), (300, 4))
+def test_a_draft_from_head_1s_own_distribution_is_always_accepted():
+    probs = jax.random.dirichlet(jax.random.key(0), jnp.ones(5), (300, 4))
     row_keys = keys(300, 4)
-    drafts = draw_drafts(laws[:, :3], row_keys[:, :3])
-    tokens, n_accepted = accept_sampled(drafts, laws[:, :3], laws, row_keys)
+    drafts = draw_drafts(probs[:, :3], row_keys[:, :3])
+    tokens, n_accepted = accept_sampled(drafts, probs[:, :3], probs, row_keys)
     assert set(np.asarray(n_accepted)) == {3}
     np.testing.assert_array_equal(tokens[:, :3], drafts)
 
@@ -111,13 +118,13 @@ def tiny_params():
     return params
 
 
-def law_of_three_tokens(params, prompt, **filters) -> np.ndarray:
+def probs_of_three_tokens(params, prompt, **filters) -> np.ndarray:
     """Probability of every continuation of length 3, [V, V, V], from full forward passes."""
     V = TINY.vocab_size
     rows = np.array([[*prompt, *three] for three in itertools.product(range(V), repeat=3)])
     logits = np.asarray(MTPTransformer(TINY).apply({"params": params}, rows))[:, len(prompt) - 1 : -1, 0]
     steps = [
-        [law_float64(logits[row, i], **filters)[rows[row, len(prompt) + i]] for i in range(3)] for row in range(V**3)
+        [probs_float64(logits[row, i], **filters)[rows[row, len(prompt) + i]] for i in range(3)] for row in range(V**3)
     ]
     return np.prod(steps, axis=1).reshape(V, V, V)
 
@@ -125,19 +132,19 @@ def law_of_three_tokens(params, prompt, **filters) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("filters", [{"temperature": 1.0}, {"temperature": 0.8, "top_p": 0.9, "top_k": 5}])
 @pytest.mark.parametrize("speculate", [True, False])
-def test_first_three_tokens_follow_head_1s_law(filters, speculate):
+def test_first_three_tokens_are_distributed_as_head_1s(filters, speculate):
     params, prompt = tiny_params(), [1, 4, 2]
-    law = law_of_three_tokens(params, prompt, **filters).ravel()
+    probs = probs_of_three_tokens(params, prompt, **filters).ravel()
     results = generate(
         params, TINY, [prompt] * DRAWS, max_new_tokens=3, speculate=speculate, seed=11, batch_size=2048, **filters
     )
-    counts = np.zeros_like(law)
+    counts = np.zeros_like(probs)
     np.add.at(counts, [np.dot(result.tokens, [36, 6, 1]) for result in results], 1)
-    assert counts[law == 0].sum() == 0
-    rare = law * DRAWS < 5
-    observed, expected = counts[~rare], law[~rare] * DRAWS
-    if rare.any() and law[rare].sum() > 0:
-        observed, expected = np.append(observed, counts[rare].sum()), np.append(expected, law[rare].sum() * DRAWS)
+    assert counts[probs == 0].sum() == 0
+    rare = probs * DRAWS < 5
+    observed, expected = counts[~rare], probs[~rare] * DRAWS
+    if rare.any() and probs[rare].sum() > 0:
+        observed, expected = np.append(observed, counts[rare].sum()), np.append(expected, probs[rare].sum() * DRAWS)
     assert len(expected) > 30
     assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
     drafted = np.mean([sum(head > 1 for head in result.heads) for result in results])
