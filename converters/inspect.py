@@ -113,13 +113,14 @@ def verify_tensors(checkpoint: Checkpoint, advance: Callable[[int], None] = lamb
     wrong = []
     for name, tensor in checkpoint.tensors.items():
         found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": tensor.sha256()}
-        if any(listed[name].get(field) != value for field, value in found.items()):
-            wrong.append(name)
+        wrong += [(name, field, value) for field, value in found.items() if listed[name].get(field) != value][:1]
         advance(tensor.nbytes)
     if wrong:
+        name, field, value = wrong[0]
         raise ConverterError(
             f"{checkpoint.directory}: {len(wrong)} of {len(listed)} tensors differ from {MANIFEST} "
-            f"({', '.join(fold(wrong)[:5])}); the files were changed or damaged, so convert or fetch them again"
+            f"({', '.join(fold(name for name, *_ in wrong)[:5])}): the {field} of {name} is {value}, listed is "
+            f"{listed[name].get(field)}; the files were changed or damaged, so convert or fetch them again"
         )
     return len(listed)
 

@@ -169,7 +169,7 @@ def test_a_users_llama_arrives_whole_although_the_connection_breaks(hub, command
 
     broken = command(server, ["mine", "--download", "someone/llama"])
     assert broken.returncode == 2, broken.stderr
-    assert "the same command goes on where it was" in broken.stderr
+    assert "the same command continues where it was" in broken.stderr
     assert not (tmp_path / "storage/models_v2/mine").exists()
 
     server.breaks_off = ""

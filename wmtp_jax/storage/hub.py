@@ -1,4 +1,4 @@
-"""Fetches files from the Hugging Face hub so that a download that was stopped goes on at the byte where it stood.
+"""Fetches files from the Hugging Face hub so that a download that was stopped continues at the byte where it stopped.
 
 The hub's own client knows names, tokens and retries; since version 2 it forgets a half-fetched file when its process
 ends, and one file of a 7B model has 25 GB. So the files are opened here, and only their bytes are left to the client.
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from wmtp_jax.files import sha256_of
 from wmtp_jax.storage.errors import StorageError
 
 _WEIGHTS = (
@@ -21,11 +22,11 @@ _WEIGHTS = (
     r"consolidated\.(00\.)?pth",
     r"pytorch_model[^/]*\.bin(\.index\.json)?",
 )
-_SURROUNDING = r"(config|params|tokenizer_config|special_tokens_map|added_tokens)\.json|tokenizer\.(model|json)"
+_OTHERS = r"(config|params|tokenizer_config|special_tokens_map|added_tokens)\.json|tokenizer\.(model|json)"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
+class RemoteFile:
     """A file to fetch.
 
     Attributes:
@@ -78,80 +79,67 @@ def download(
             "downloading needs the package huggingface-hub; install it with pip install -e '.[datasets]'"
         ) from error
     page = f"https://huggingface.co/{'datasets/' * (repo_type == 'dataset')}{repository}"
-    with _sentences(repository, page, revision):
+    with _errors_as_sentences(
+        repository,
+        page,
+        revision,
+        "cannot be looked up",
+        "check the connection, or give files that you have with --from",
+    ):
         info = hub.HfApi().repo_info(repository, revision=revision, repo_type=repo_type)
         names = choose([file.rfilename for file in info.siblings])
         if not names:
             raise StorageError(f"{repository}: holds none of the files that are needed at revision {info.sha}")
         headers = hub.utils.build_hf_headers()
-        directory = directory / info.sha
-        parts = []
+        files = []
         for name in names:
             url = hub.hf_hub_url(repository, name, revision=info.sha, repo_type=repo_type)
             metadata = hub.get_hf_file_metadata(url, headers=headers)
             cached = hub.try_to_load_from_cache(repository, name, revision=info.sha, repo_type=repo_type)
             cached = cached if isinstance(cached, str) else ""
-            parts.append(_Part(name, url, metadata.size or 0, metadata.etag or "", cached))
-        missing = [part for part in parts if not (directory / part.name).exists()]
-        arriving = sum(part.size - _size(_incomplete(directory, part)) for part in missing if not part.cached)
-        copied = sum(part.size for part in parts) - _bytes_in(result) if result else 0
-        check_room(directory, arriving + max(copied, 0))
-        print(f"{repository} at {info.sha}: {len(parts)} files, {arriving / 1e9:.2f} GB to fetch into {directory}")
-        for part in missing:
-            _fetch(part, directory, headers)
+            files.append(RemoteFile(name, url, metadata.size or 0, metadata.etag or "", cached))
+    directory = directory / info.sha
+    missing = [file for file in files if not (directory / file.name).exists()]
+    arriving = sum(file.size - _size(_incomplete(directory, file)) for file in missing if not file.cached)
+    copied = sum(file.size for file in files) - _bytes_in(result) if result else 0
+    check_room(directory, arriving + max(copied, 0))
+    print(f"{repository} at {info.sha}: {len(files)} files, {arriving / 1e9:.2f} GB to fetch into {directory}")
+    with _errors_as_sentences(
+        repository, page, revision, f"the download into {directory} stopped", "the same command continues where it was"
+    ):
+        for file in missing:
+            fetch(file, directory, headers)
     return info.sha
 
 
-def _fetch(part: _Part, directory: Path, headers: dict[str, str]) -> None:
-    """One file, complete under its name or as much of it as has come under another."""
+def fetch(remote: RemoteFile, directory: Path, headers: dict[str, str]) -> None:
+    """Fetches one file, complete under its name or as much of it as has come under another.
+
+    Raises:
+        StorageError: another process is fetching it, or the bytes are not those of the hub.
+    """
     from huggingface_hub.file_download import http_get
 
-    path, incomplete = directory / part.name, _incomplete(directory, part)
+    path, incomplete = directory / remote.name, _incomplete(directory, remote)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if part.cached:
-        path.symlink_to(Path(part.cached).resolve())
+    if remote.cached:
+        path.symlink_to(Path(remote.cached).resolve())
         return
     with open(incomplete, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StorageError(f"{incomplete}: another process is fetching it; wait for its end") from error
-        if file.tell() > part.size:
+        if file.tell() > remote.size:
             file.truncate(0)
         start = os.fstat(file.fileno()).st_size
-        http_get(part.url, file, resume_size=start, headers=headers, expected_size=part.size)
+        http_get(remote.url, file, resume_size=start, headers=headers, expected_size=remote.size)
         file.flush()
         os.fsync(file.fileno())
-    if not _is_whole(incomplete, part):
+    if not _is_whole(incomplete, remote):
         incomplete.unlink()
-        raise StorageError(f"{part.name}: what arrived does not have the hub's digest; give the command again")
+        raise StorageError(f"{remote.name}: what arrived does not have the hub's digest; give the command again")
     os.replace(incomplete, path)
-
-
-def _incomplete(directory: Path, part: _Part) -> Path:
-    return directory / f"{part.name}.incomplete"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _bytes_in(directory: Path) -> int:
-    """What a stopped set-up takes of the disk, in blocks: its files have their final sizes from the start."""
-    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_blocks * 512 for path in files)
-
-
-def _is_whole(path: Path, part: _Part) -> bool:
-    """Whether size and digest are those of the hub."""
-    if _size(path) != part.size:
-        return False
-    if re.fullmatch(r"[0-9a-f]{64}", part.etag):
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == part.etag
-    if re.fullmatch(r"[0-9a-f]{40}", part.etag):
-        return hashlib.sha1(b"blob %d\0" % part.size + path.read_bytes()).hexdigest() == part.etag
-    return True
 
 
 def choose_files(files: list[str], folder: str) -> list[str]:
@@ -160,9 +148,9 @@ def choose_files(files: list[str], folder: str) -> list[str]:
     inside = [name.removeprefix(prefix) for name in files if name.startswith(prefix)]
     for pattern in _WEIGHTS:
         if weights := [name for name in inside if re.fullmatch(pattern, name)]:
-            surrounding = [name for name in inside if re.fullmatch(_SURROUNDING, name)]
+            others = [name for name in inside if re.fullmatch(_OTHERS, name)]
             shared = ["tokenizer.model"] if folder and "tokenizer.model" in files else []
-            return sorted([prefix + name for name in weights + surrounding] + shared)
+            return sorted([prefix + name for name in weights + others] + shared)
     return []
 
 
@@ -177,9 +165,34 @@ def check_room(directory: Path, nbytes: int) -> None:
         )
 
 
+def _incomplete(directory: Path, remote: RemoteFile) -> Path:
+    return directory / f"{remote.name}.incomplete"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _bytes_in(directory: Path) -> int:
+    """What a stopped set-up takes of the disk, in blocks: its files have their final sizes from the start."""
+    files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_blocks * 512 for path in files)
+
+
+def _is_whole(path: Path, remote: RemoteFile) -> bool:
+    """Whether size and digest are those of the hub."""
+    if _size(path) != remote.size:
+        return False
+    if re.fullmatch(r"[0-9a-f]{64}", remote.etag):
+        return sha256_of(path) == remote.etag
+    if re.fullmatch(r"[0-9a-f]{40}", remote.etag):
+        return hashlib.sha1(b"blob %d\0" % remote.size + path.read_bytes()).hexdigest() == remote.etag
+    return True
+
+
 @contextlib.contextmanager
-def _sentences(repository: str, page: str, revision: str | None) -> Iterator[None]:
-    """Turns what the hub's client raises into sentences."""
+def _errors_as_sentences(repository: str, page: str, revision: str | None, what: str, advice: str) -> Iterator[None]:
+    """Turns what the hub's client raises into sentences; `what` happened, and the `advice`, where nobody refused."""
     from huggingface_hub import errors
 
     try:
@@ -198,6 +211,4 @@ def _sentences(repository: str, page: str, revision: str | None) -> Iterator[Non
         ) from error
     except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # The first is the HTTP client's own.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StorageError(
-            f"{repository}: the download stopped ({reason}); the same command goes on where it was"
-        ) from error
+        raise StorageError(f"{repository}: {what} ({reason[:200]}); {advice}") from error

@@ -1,12 +1,21 @@
-"""What a run needs and does not have, with the command that gets it."""
+"""What a run needs and does not have, or cannot use, with the command that gets it."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from converters.checkpoint import open_checkpoint
+from wmtp_jax.data import load_tokenizer, read_records
+from wmtp_jax.errors import UserError
 from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
 from wmtp_jax.storage.paths import DATASETS, MODELS, resolve
 
 _COMMAND = "python -m wmtp_jax.storage"
+# How a run opens what these fields name, without reading all of it; of others only the path is checked.
+_OPEN = {
+    **dict.fromkeys(("model.path", "critic.model", "rho1.reference", "data.reward_model"), open_checkpoint),
+    **dict.fromkeys(("data.train", "data.valid"), lambda path: next(read_records(path))),
+    "model.tokenizer": load_tokenizer,
+}
 
 
 def missing_assets(paths: Mapping[str, str]) -> str:
@@ -16,13 +25,20 @@ def missing_assets(paths: Mapping[str, str]) -> str:
         paths: config field -> the path that it holds.
 
     Returns:
-        One line per field whose path is nowhere, below it the command that makes it be there.
+        One line per field whose path does not exist, below it the command that sets it up; one per field whose path
+        cannot be used, below it why.
     """
-    lines = []
+    missing, unusable = [], []
     for field, path in paths.items():
         if not resolve(path).exists():
-            lines += [f"  config.{field} = {path}", f"      {how_to_get(path, field)}"]
-    return "\n".join(["missing:", *lines]) if lines else "nothing is missing"
+            missing += [f"  config.{field} = {path}", f"      {how_to_get(path, field)}"]
+            continue
+        try:
+            _OPEN.get(field, str)(resolve(path))
+        except UserError as error:
+            unusable += [f"  config.{field} = {path}", f"      {str(error).partition(chr(10))[0]}"]
+    parts = [["missing:", *missing]] * bool(missing) + [["cannot be used:", *unusable]] * bool(unusable)
+    return "\n".join(line for part in parts for line in part) or "nothing is missing"
 
 
 def how_to_get(path: str, field: str) -> str:
@@ -43,9 +59,7 @@ def _model(name: str) -> str:
         return f"{_COMMAND} models {name} --from DIR"
     if not model.repository:
         return f"git checkout -- storage/{MODELS}/{name}"
-    if model.gated:
-        return f"HF_TOKEN=... {_COMMAND} models {name} --download"
-    return f"{_COMMAND} models {name} --download"
+    return f"{'HF_TOKEN=... ' if model.gated else ''}{_COMMAND} models {name} --download"
 
 
 def _data_set(name: str) -> str:

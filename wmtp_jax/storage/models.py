@@ -123,8 +123,6 @@ def tensors_digest(tensors: dict[str, dict[str, Any]]) -> str:
 
 def _find(source: Path, model: Model | None) -> Path:
     """The directory of the model itself, in a copy of its repository or not."""
-    if not source.is_dir():
-        raise StorageError(f"{source}: no such directory; expected one that holds the model")
     if unfinished := sorted(source.rglob("*.incomplete")):
         raise StorageError(
             f"{unfinished[0]}: its download is not finished; let the download end (the same command continues it)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from converters.checkpoint import FOLDERS, open_checkpoint
-from converters.output import MANIFEST
+from converters.inspect import listed_tensors, verify_tensors
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
 from wmtp_jax.files import SUMS, check_digest, read_sums, sha256_of
@@ -78,25 +78,13 @@ def verify_model(directory: Path) -> str:
     """
     metadata = check_sums(directory)
     checkpoint = open_checkpoint(directory)
-    entries = read_object(directory / MANIFEST).get("tensors", {})
-    if set(entries) != set(checkpoint.tensors):
-        name = min(set(entries) ^ set(checkpoint.tensors))
-        where = MANIFEST if name in entries else checkpoint.weights.name
-        raise StorageError(f"{directory}: the tensor {name} is in {where} only; set the model up again")
-    for name, tensor in checkpoint.tensors.items():
-        found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": tensor.sha256()}
-        for field, value in found.items():
-            if entries[name].get(field) != value:
-                raise StorageError(
-                    f"{directory}: the {field} of tensor {name} is {value}, but {MANIFEST} says "
-                    f"{entries[name].get(field)}; set the model up again"
-                )
+    verify_tensors(checkpoint)
     found = {
         "layout": checkpoint.layout.name,
         "dtype": "+".join(sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()})),
         "parameters": count_parameters(checkpoint),
         "tensors": len(checkpoint.tensors),
-        "digests": {"tensors": tensors_digest(entries)},
+        "digests": {"tensors": tensors_digest(listed_tensors(checkpoint))},
     }
     optional = {"tensors", "digests"}  # Exports of training runs say less.
     _compare(directory, metadata, {name: found[name] for name in found if name not in optional or name in metadata})

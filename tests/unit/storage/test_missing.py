@@ -62,11 +62,31 @@ def test_command_of_a_path(path, command):
     assert how_to_get(path, "data.train") == command
 
 
-def test_what_is_there_is_not_listed(tmp_path):
-    (tmp_path / "here.jsonl").touch()
-    paths = {"data.train": str(tmp_path / "here.jsonl"), "data.valid": str(tmp_path / "gone.jsonl")}
-    assert missing_assets(paths).splitlines() == [
+def test_what_cannot_be_used_is_told_apart_from_what_is_missing(root, tmp_path):
+    micro = root / "storage/models_v2/micro-mtp"
+    (tmp_path / "model").mkdir()
+    paths = {
+        "model.path": str(micro),
+        "model.tokenizer": str(micro / "tokenizer.model"),
+        "critic.model": str(tmp_path / "model"),
+        "rho1.reference": str(micro / "params.json"),
+        "critic.path": str(tmp_path),
+        "data.train": str(micro / "metadata.json"),
+        "data.valid": str(tmp_path / "gone.jsonl"),
+    }
+    lines = missing_assets(paths).splitlines()
+    assert lines[:3] == [
         "missing:",
         f"  config.data.valid = {tmp_path}/gone.jsonl",
         "      give one that exists: --config.data.valid=PATH",
     ]
+    assert lines[3] == "cannot be used:"
+    assert lines[4::2] == [
+        f"  config.{field} = {paths[field]}" for field in ("critic.model", "rho1.reference", "data.train")
+    ]
+    expected = (
+        "is not a model directory",
+        "params.json: is a file; expected the directory",
+        "metadata.json: unknown kind of file",
+    )
+    assert all(part in line for part, line in zip(expected, lines[5::2], strict=True))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.hub import _fetch, _Part, check_room, choose_files, download
+from wmtp_jax.storage.hub import RemoteFile, check_room, choose_files, download, fetch
 
 META = ["7B_1T_1/params.json", "7B_1T_4/consolidated.pth", "7B_1T_4/params.json", "README.md", "tokenizer.model"]
 LLAMA = ["config.json", "tokenizer.json", "tokenizer.model", "README.md", "original/consolidated.00.pth"]
@@ -64,17 +64,17 @@ def test_what_a_stopped_set_up_wrote_needs_no_room_again(tmp_path, monkeypatch):
 def test_a_file_in_the_hubs_own_cache_is_linked(tmp_path):
     """The url leads nowhere: nothing is fetched."""
     (tmp_path / "blob").write_bytes(b"weights")
-    part = _Part("inner/model.bin", "http://127.0.0.1:9/", 7, "", str(tmp_path / "blob"))
-    _fetch(part, tmp_path / "here", {})
+    part = RemoteFile("inner/model.bin", "http://127.0.0.1:9/", 7, "", str(tmp_path / "blob"))
+    fetch(part, tmp_path / "here", {})
     assert (tmp_path / "here/inner/model.bin").read_bytes() == b"weights"
 
 
 def test_two_processes_do_not_fetch_one_file(tmp_path):
-    part = _Part("model.bin", "http://127.0.0.1:9/", 7, "", "")
+    part = RemoteFile("model.bin", "http://127.0.0.1:9/", 7, "", "")
     with open(tmp_path / "model.bin.incomplete", "ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(StorageError, match="another process is fetching it"):
-            _fetch(part, tmp_path, {})
+            fetch(part, tmp_path, {})
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_two_processes_do_not_fetch_one_file(tmp_path):
 def test_bytes_that_came_before_are_checked_too(etag, whole, tmp_path):
     """All bytes came, then the process was killed: what is there is compared with the hub's digest."""
     (tmp_path / "model.bin.incomplete").write_bytes(b"data")
-    part = _Part("model.bin", "http://127.0.0.1:9/", 4, etag, "")
+    part = RemoteFile("model.bin", "http://127.0.0.1:9/", 4, etag, "")
     if whole:
-        _fetch(part, tmp_path, {})
+        fetch(part, tmp_path, {})
         assert (tmp_path / "model.bin").read_bytes() == b"data"
     else:
         with pytest.raises(StorageError, match="does not have the hub's digest"):
-            _fetch(part, tmp_path, {})
+            fetch(part, tmp_path, {})
         assert list(tmp_path.iterdir()) == []

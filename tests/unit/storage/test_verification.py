@@ -109,13 +109,16 @@ def other_name(storage):
 
 MODEL_DAMAGES = [
     (flipped_bit, "differs from its digest in SHA256SUMS"),
-    (flipped_bit_with_new_checksums, "the sha256 of tensor"),
+    (
+        flipped_bit_with_new_checksums,
+        "1 of 48 tensors differ from manifest.json",
+    ),
     (missing_file, "configs/config.json: is missing, but SHA256SUMS lists it"),
     (extra_file, "notes.txt: is not among the files of SHA256SUMS"),
     (renamed_tensor, "1 missing, 1 unexpected"),
-    (other_dtype, "the dtype of tensor"),
+    (other_dtype, "tensors differ from manifest.json"),
     (changed_count, "says that parameters is 7, but it is 1246592"),
-    (other_manifest, "the shape of tensor model.norm.weight is [128], but manifest.json says [64]"),
+    (other_manifest, "the shape of model.norm.weight is [128], listed is [64]"),
     (other_tokenizer, "is another tokenizer than when the model was set up"),
     (without_checksums, "has no SHA256SUMS"),
     (other_name, 'says that name is "theirs", but it is "mine"'),
