@@ -9,36 +9,42 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import converters
-from wmtp_jax.data import Tokenizer, encode_prompt, load_tokenizer
-from wmtp_jax.decoding import DecodingError, Generation, generate_text, unstack_layers
-from wmtp_jax.errors import UserError
-from wmtp_jax.model import ModelConfig
+from wmtp_jax import cli
+
+if TYPE_CHECKING:  # these import jax, which waits until the arguments are checked
+    from wmtp_jax.data import Tokenizer
+    from wmtp_jax.decoding import Generation
+    from wmtp_jax.model import ModelConfig
 
 _DRAFT_COLOUR, _PLAIN = "\033[32m", "\033[0m"
+_EXAMPLES = (
+    "python -m wmtp_jax.generate --model storage/models_v2/micro-mtp --prompt 'def add(a, b):' --show_drafts",
+    "python -m wmtp_jax.generate --model runs/a --prompt - --temperature 0.8 --top_p 0.95 --seed 1 < prompt.txt",
+)
 
 
-class Stream:
-    """Prints a continuation as it grows, never more than is sure to stay.
+class TextStreamer:
+    """Prints a continuation as it grows, and only what later tokens cannot change.
 
-    Held back are a character whose bytes are not complete and what may be the beginning of a stop string.
+    A character whose bytes are incomplete is held back, and so is what may be the beginning of a stop string.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: list[int], stop: Sequence[str], show_drafts: bool):
+    def __init__(self, tokenizer: "Tokenizer", prompt: list[int], stop: Sequence[str], show_drafts: bool):
         self._tokenizer, self._prompt, self._stop, self._show_drafts = tokenizer, prompt, stop, show_drafts
         self._n_tokens = 0
         self._drafted: list[bool] = []  # Per character of the decoded text: whether a draft brought it.
         self._printed = 0
 
-    def __call__(self, place: int, tokens: list[int], heads: list[int]) -> bool:
-        """Takes the tokens so far; as `on_tokens` of `generate`."""
+    def __call__(self, index: int, tokens: list[int], heads: list[int]) -> bool:
+        """Takes the tokens so far; the `on_tokens` of `generate`."""
         text = self._take(tokens, heads)
         if not any(one in text for one in self._stop):
             self._print(text[: len(text) - self._held_back(text)])
         return False
 
-    def finish(self, result: Generation) -> None:
+    def finish(self, result: "Generation") -> None:
         """Prints the rest."""
         self._take(result.tokens, result.heads)
         self._print(result.text)
@@ -71,47 +77,38 @@ class Stream:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    try:
-        return run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    return cli.run(lambda: run(_parser().parse_args(argv)))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Loads, compiles, generates."""
+    text = _prompt(arguments.prompt)
+
+    import converters
+    from wmtp_jax.data import encode_prompt, load_tokenizer
+    from wmtp_jax.decoding import generate_text, unstack_layers
+
     directory = model_directory(Path(arguments.model))
     config, params = converters.load(directory, dtype="float32")
-    # A story teller's tokenizer may drop repeated spaces; that is no reason not to hear its story.
+    # A tokenizer that drops repeated spaces is no use for code, but a model of stories may have one.
     tokenizer = load_tokenizer(directory, vocab_size=config.vocab_size, for_code=False)
-    text = _prompt(arguments.prompt)
     prompt = encode_prompt(text, tokenizer)
-    settings = {
-        "stop": arguments.stop,
-        "max_new_tokens": arguments.max_new_tokens,
-        "temperature": arguments.temperature,
-        "top_p": arguments.top_p,
-        "top_k": arguments.top_k,
-        "speculate": not arguments.no_speculation,
-        "seed": arguments.seed,
-    }
-    n_heads = 1 if arguments.no_speculation else config.n_future_tokens
+    names = ("stop", "max_new_tokens", "temperature", "top_p", "top_k", "speculate", "seed")
+    settings = {name: getattr(arguments, name) for name in names}
+    n_heads = config.n_future_tokens if arguments.speculate else 1
     params = unstack_layers(params, n_heads=n_heads, dtype="float32", donate=True)
+    generate = lambda on_tokens: generate_text(params, config, tokenizer, [prompt], on_tokens=on_tokens, **settings)[0]
+
     start = time.perf_counter()
-    _compile(params, config, tokenizer, prompt, settings)
+    calls = []
+    generate(lambda *_: calls.append(None) or len(calls) > 1)  # a few tokens, to compile
     compiled = time.perf_counter()
-    colours = arguments.show_drafts and sys.stdout.isatty()
-    stream = Stream(tokenizer, prompt, arguments.stop, colours)
+    streamer = TextStreamer(tokenizer, prompt, arguments.stop, arguments.show_drafts and sys.stdout.isatty())
     sys.stdout.write(text)
-    (result,) = generate_text(params, config, tokenizer, [prompt], on_tokens=stream, **settings)
+    result = generate(streamer)
     seconds = time.perf_counter() - compiled
-    stream.finish(result)
+    streamer.finish(result)
     print(_summary(result, config, seconds, compiled - start, arguments), file=sys.stderr)
-    return 0
 
 
 def _prompt(argument: str) -> str:
@@ -121,51 +118,52 @@ def _prompt(argument: str) -> str:
         # Python lets bytes that are no UTF-8 through as lone surrogates, depending on the locale.
         text.encode()
     except UnicodeError as error:
-        raise DecodingError(f"the prompt is not UTF-8 text ({error}); convert it to UTF-8.") from error
+        raise cli.CommandLineError(f"the prompt is not UTF-8 text ({error}); convert it to UTF-8.") from error
     return text
 
 
 def model_directory(path: Path) -> Path:
-    """The model a path stands for: itself, or the export of a training run."""
+    """The model's directory: the path itself, or the export of a training run."""
     return path / "export" if (path / "export").is_dir() else path
 
 
-def _compile(params, config: ModelConfig, tokenizer: Tokenizer, prompt: list[int], settings: dict) -> None:
-    """Generates a few tokens, so that the time of the real run is not that of the compiler."""
-    looks = []
-    generate_text(
-        params, config, tokenizer, [prompt], on_tokens=lambda *_: looks.append(None) or len(looks) > 1, **settings
-    )
-
-
-def _summary(result: Generation, config: ModelConfig, seconds: float, compile_seconds: float, arguments) -> str:
+def _summary(result: "Generation", config: "ModelConfig", seconds: float, compile_seconds: float, arguments) -> str:
     n = len(result.tokens)
     lines = [
         f"[{result.stop_reason}] {n} tokens in {seconds:.2f} s: {n / seconds:.0f} tokens/s, "
         f"{n / result.forward_passes:.2f} tokens per forward pass ({result.forward_passes} passes); "
         f"compiled in {compile_seconds:.1f} s"
     ]
-    if arguments.show_drafts and not arguments.no_speculation and config.n_future_tokens > 1:
+    if arguments.show_drafts and arguments.speculate and config.n_future_tokens > 1:
         checked = max(result.forward_passes - 1, 1)
         kept = enumerate(result.accepted(config.n_future_tokens), start=2)
         lines.append("drafts kept: " + ", ".join(f"head {head} {count / checked:.0%}" for head, count in kept))
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m wmtp_jax.generate", description="Continue a prompt with a model of any layout."
+def _stop(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; expected a non-empty string")
+    return text
+
+
+def _parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser(
+        prog="python -m wmtp_jax.generate",
+        description="Continue a prompt with a model of any layout.",
+        examples=_EXAMPLES,
     )
-    parser.add_argument("--model", required=True, metavar="DIR|RUN", help="a model's directory, or a training run's")
-    parser.add_argument("--prompt", required=True, help="text to continue; - reads it from standard input")
-    parser.add_argument("--max_new_tokens", type=int, default=256, metavar="N", help="default 256")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default) is greedy")
-    parser.add_argument("--top_p", type=float, default=1.0, help="mass of the nucleus; default 1, all tokens")
-    parser.add_argument("--top_k", type=int, default=0, help="most probable tokens kept; default 0, all tokens")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends the text; may be repeated")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling; default 0")
-    parser.add_argument("--no_speculation", action="store_true", help="head 1 alone, one token per forward pass")
-    parser.add_argument("--show_drafts", action="store_true", help="colour confirmed drafts; how many of them per head")
+    add = parser.add_argument
+    add("--model", required=True, metavar="DIR|RUN", help="a model's directory, or a training run's")
+    add("--prompt", required=True, help="text to continue; - reads it from standard input")
+    add("--max_new_tokens", type=cli.integer(1), default=256, metavar="N", help="default 256")
+    add("--temperature", type=cli.number(0), default=0.0, help="0 (default) is greedy")
+    add("--top_p", type=cli.number(above=0, most=1), default=1.0, help="mass of the nucleus; default 1, all tokens")
+    add("--top_k", type=cli.integer(0), default=0, help="most probable tokens kept; default 0, all tokens")
+    add("--stop", type=_stop, action="append", default=[], metavar="TEXT", help="ends the text; may be repeated")
+    add("--seed", type=cli.seed, default=0, help="of the sampling; default 0")
+    add("--no_speculation", dest="speculate", action="store_false", help="head 1 alone, one token per forward pass")
+    add("--show_drafts", action="store_true", help="colour confirmed drafts; how many of them per head")
     return parser
 
 

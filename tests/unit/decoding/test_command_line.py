@@ -1,13 +1,15 @@
 """python -m wmtp_jax.generate: streams, counts, and says what is wrong in one sentence."""
 
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
 
 import converters
 from wmtp_jax.decoding import Generation
-from wmtp_jax.generate import Stream, main, model_directory
+from wmtp_jax.generate import TextStreamer, main, model_directory
 from wmtp_jax.model import ModelConfig, init_params
 
 CONFIG = ModelConfig(dim=16, n_layers=4, n_heads=2, vocab_size=1024, ffn_dim=24, n_future_tokens=2, max_seq_len=64)
@@ -41,8 +43,13 @@ def test_streamed_text_does_not_depend_on_speculation(run_directory, capsys):
     ("changes", "message"),
     [
         ({"--model": "/nowhere"}, "/nowhere"),
-        ({"--temperature": "-1"}, "temperature is -1.0"),
-        ({"--top_p": "0"}, "top_p is 0"),
+        ({"--temperature": "-1"}, "--temperature: '-1' is not a finite number of at least 0"),
+        ({"--temperature": "inf"}, "--temperature: 'inf' is not a finite number"),
+        ({"--temperature": "nan"}, "--temperature: 'nan' is not a finite number"),
+        ({"--top_p": "0"}, "--top_p: '0' is not a finite number above 0 and of at most 1"),
+        ({"--seed": str(2**63)}, "--seed: '9223372036854775808' is not a whole number from 0"),
+        ({"--seed": "9" * 100_000}, "999…"),
+        ({"--max_new_tokens": "0"}, "--max_new_tokens: '0' is not a whole number"),
         ({"--prompt": "x = 1\n" * 40}, "leaves no room in the model's context of 64"),
         ({"--stop": ""}, "non-empty"),
     ],
@@ -55,6 +62,34 @@ def test_mistakes_exit_with_one_sentence(run_directory, capsys, changes, message
     assert output.err.startswith("error: ")
     assert message in output.err
     assert output.err.count("\n") == 1
+    assert len(output.err) < 500
+
+
+def test_arguments_are_checked_before_anything_heavy_is_imported():
+    script = """
+import sys
+from wmtp_jax.generate import main
+code = main(["--model", "x", "--prompt", "y", "--seed", "-1"])
+assert not {"jax", "numpy", "converters"} & set(sys.modules)
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: argument --seed")
+
+
+def test_help_ends_with_examples(capsys):
+    assert main(["--help"]) == 0
+    *_, title, first, second = capsys.readouterr().out.splitlines()
+    assert title == "examples:"
+    assert all(line.startswith("  python -m wmtp_jax.generate --model") for line in (first, second))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_with_their_exit_codes(number, code, run_directory, capsys, monkeypatch):
+    monkeypatch.setattr(converters, "load", lambda *_, **__: signal.raise_signal(number))
+    assert main(["--model", str(run_directory), "--prompt", "x"]) == code
+    assert capsys.readouterr().err.count("\n") == 2
 
 
 def test_a_model_without_tokenizer(run_directory, tmp_path, capsys):
@@ -80,26 +115,26 @@ class Pieces:
 
 def streamed(capsys, *steps, stop=(), show_drafts=False):
     """What is on the screen after each step."""
-    stream, screens, screen = Stream(Pieces(), [0], stop, show_drafts), [], ""
+    streamer, screens, screen = TextStreamer(Pieces(), [0], stop, show_drafts), [], ""
     for tokens, heads in steps:
-        stream(0, tokens, heads)
+        streamer(0, tokens, heads)
         screen += capsys.readouterr().out
         screens.append(screen)
-    return stream, screens
+    return streamer, screens
 
 
 def test_incomplete_characters_and_beginnings_of_stop_strings_wait(capsys):
     steps = [([0], [1]), ([0, 1], [1, 1]), ([0, 1, 2], [1] * 3), ([0, 1, 2, 3], [1] * 4), ([0, 1, 2, 3, 6], [1] * 5)]
-    stream, screens = streamed(capsys, *steps, stop=["\ndef"])
+    streamer, screens = streamed(capsys, *steps, stop=["\ndef"])
     assert screens == ["ab", "ab", "abé", "abé", "abé"]
-    stream.finish(Generation([0, 1, 2, 3, 6], [1] * 5, "length", "abé\nd"))
+    streamer.finish(Generation([0, 1, 2, 3, 6], [1] * 5, "length", "abé\nd"))
     assert capsys.readouterr().out == "\nd\n"
 
 
 def test_nothing_of_a_stop_string_is_printed(capsys):
-    stream, screens = streamed(capsys, ([0], [1]), ([0, 3, 4, 5, 0], [1] * 5), stop=["\ndef"])
+    streamer, screens = streamed(capsys, ([0], [1]), ([0, 3, 4, 5, 0], [1] * 5), stop=["\ndef"])
     assert screens == ["ab", "ab"]
-    stream.finish(Generation([0, 3, 4, 5], [1] * 4, "stop", "ab"))
+    streamer.finish(Generation([0, 3, 4, 5], [1] * 4, "stop", "ab"))
     assert capsys.readouterr().out == "\n"
 
 
