@@ -79,8 +79,8 @@ def test_programs_come_out_of_training_batches_as_they_went_in(microcode, tokeni
     batches.close()
     kept = {expected[task_id] for task_id in examples.task_ids}
     assert found <= kept
-    # At most one batch of rows (of up to four short programs each) may wait for the next epoch.
-    assert len(kept - found) < 4 * (4 if pack else 1)
+    # Of each of the three buckets some batches may wait for the next epoch.
+    assert len(kept - found) < 0.06 * len(kept)
 
 
 def test_evaluation_batches_hold_every_program_in_order(microcode, tokenizer, examples):

@@ -5,7 +5,6 @@ from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.encoding import Example, encode_prompt, encode_record
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Counts, Examples, from_examples, load_examples
-from wmtp_jax.data.packing import Rows, first_fit
 from wmtp_jax.data.pairs import length_balanced_pairs
 from wmtp_jax.data.records import Record, read_records, task_of
 from wmtp_jax.data.sampling import Sampling, require_labels
@@ -22,7 +21,6 @@ __all__ = [
     "Example",
     "Examples",
     "Record",
-    "Rows",
     "Sampling",
     "TokenStore",
     "Tokenizer",
@@ -30,7 +28,6 @@ __all__ = [
     "encode_prompt",
     "encode_record",
     "evaluation_batches",
-    "first_fit",
     "from_examples",
     "length_balanced_pairs",
     "load_examples",

@@ -2,8 +2,7 @@
 
 import hashlib
 import itertools
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,8 @@ import numpy as np
 from wmtp_jax.data.collate import collate
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
-from wmtp_jax.data.large import return_freed_memory
-from wmtp_jax.data.packing import OnePerRow, Rows, first_fit
-from wmtp_jax.data.plan import ShuffledPlan, packing_order
+from wmtp_jax.data.order import Stream, batch_order, permutation
+from wmtp_jax.data.packing import first_fit
 from wmtp_jax.data.sampling import Sampling, sampling_streams
 
 Batch = dict[str, np.ndarray]
@@ -30,33 +28,14 @@ class TrainingBatches(Iterator[Batch]):
         fingerprint: What the stream depends on; a state saved under another one is refused.
     """
 
-    def __init__(
-        self,
-        examples: Examples,
-        rows: Rows | OnePerRow,
-        plan: ShuffledPlan,
-        *,
-        batch_size: int,
-        process_index: int,
-        process_count: int,
-        fingerprint: dict[str, Any],
-    ):
-        """Streams a plan; use `make_batches`."""
-        # grain brings jax and orbax along, which reading records must not.
-        import grain
+    def __init__(self, order, make_batch: Callable[[np.ndarray], Batch], steps_per_epoch: float, fingerprint: dict):
+        """Streams the batches of an order of rows (a grain.MapDataset); use `make_batches`."""
+        import grain  # brings jax and orbax along, which reading records must not
 
-        self.steps_per_epoch = plan.steps_per_epoch
-        self.fingerprint = fingerprint
-        self._examples = examples
-        self._rows = rows
-        self._plan = plan
-        share = batch_size // process_count
-        self._slice = slice(process_index * share, (process_index + 1) * share)
-        # The first part of the plan is made here: the thread that makes batches ahead would not get back the memory
-        # that this one has just used and freed.
-        plan.batch(0)
+        self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
+        self._batches = order.map(make_batch)
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
-        self._iterator = iter(grain.MapDataset.source(_Steps(self)).to_iter_dataset(options))
+        self._iterator = iter(self._batches.to_iter_dataset(options))
 
     def batch(self, step: int) -> Batch:
         """This process's part of the batch of a step.
@@ -67,8 +46,7 @@ class TrainingBatches(Iterator[Batch]):
         Returns:
             The arrays of `collate.collate`, B = batch_size / process_count.
         """
-        row_numbers, row_length = self._plan.batch(step)
-        return collate(self._examples, [self._rows[row] for row in row_numbers[self._slice]], row_length)
+        return self._batches[step]
 
     def __next__(self) -> Batch:
         """The next batch, made ahead by a thread."""
@@ -108,19 +86,6 @@ class TrainingBatches(Iterator[Batch]):
     def close(self) -> None:
         """Stops the thread that makes batches ahead."""
         self._iterator.close()
-
-
-class _Steps:
-    """The stream as grain's random-access source."""
-
-    def __init__(self, batches: TrainingBatches):
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return sys.maxsize
-
-    def __getitem__(self, step: int) -> Batch:
-        return self._batches.batch(step)
 
 
 def make_batches(
@@ -168,38 +133,44 @@ def make_batches(
         "pack": pack,
         "sampling": sampling.fingerprint if sampling else None,
     }
-    streams = None
-    if fingerprint["sampling"]:
-        if pack:
-            raise DataError(
-                "pack puts several documents into a row but sampling chooses single ones; "
-                "set pack to False or drop correct_ratio, pairs and difficulty_weights."
-            )
-        if sampling.pairs and batch_size // process_count % 2:
-            raise DataError(
-                f"batch_size {batch_size} gives {batch_size // process_count} rows to each of {process_count} "
-                "process(es); expected an even number, so that no pair is torn apart."
-            )
-        streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
+    if pack and fingerprint["sampling"]:
+        raise DataError(
+            "pack puts several documents into a row but sampling chooses single ones; "
+            "set pack to False or drop correct_ratio, pairs and difficulty_weights."
+        )
+    share = batch_size // process_count
+    if sampling and sampling.pairs and share % 2:
+        raise DataError(
+            f"batch_size {batch_size} gives {share} rows to each of {process_count} process(es); expected an even "
+            "number, so that no pair is torn apart."
+        )
+    lengths, packed = examples.lengths, None
     if pack:
         buckets = buckets[-1:]
-        rows = first_fit(examples.lengths, packing_order(len(examples), seed), buckets[0])
+        packed = first_fit(lengths, permutation(len(examples), seed, "packing"), buckets[0])
+        lengths = packed.tokens(lengths)
+    if fingerprint["sampling"]:
+        streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
+    elif len(lengths) < batch_size:
+        raise DataError(
+            f"batch_size is {batch_size} but the data fill only {len(lengths)} rows; "
+            "expected at least one full batch, so lower batch_size or bring more data."
+        )
     else:
-        rows = OnePerRow(len(examples))
-    plan = ShuffledPlan(
-        rows.tokens(examples.lengths), batch_size=batch_size, buckets=buckets, seed=seed, streams=streams
-    )
-    batches = TrainingBatches(
-        examples,
-        rows,
-        plan,
-        batch_size=batch_size,
-        process_index=process_index,
-        process_count=process_count,
+        streams = [Stream(np.arange(len(lengths), dtype=np.int32)[:, None], batch_size)]
+
+    def make_batch(rows: np.ndarray) -> Batch:
+        # The bucket is that of the global batch, so that all processes pad alike; grain's slicing does not know it.
+        row_length = next(bucket for bucket in buckets if bucket >= lengths[rows].max())
+        mine = rows[process_index * share : (process_index + 1) * share]
+        return collate(examples, [[row] if packed is None else packed[row] for row in mine.tolist()], row_length)
+
+    return TrainingBatches(
+        batch_order(streams, lengths, buckets=buckets, seed=seed),
+        make_batch,
+        steps_per_epoch=sum(stream.n_items for stream in streams) / sum(stream.share for stream in streams),
         fingerprint={**fingerprint, "buckets": list(buckets)},
     )
-    return_freed_memory()
-    return batches
 
 
 def evaluation_batches(
@@ -234,8 +205,8 @@ def evaluation_batches(
             longest = lengths[start : start + batch_size].max()
             row_length = next(bucket for bucket in buckets if bucket >= longest)
             first = start + process_index * share
-            numbers = [np.arange(i, min(i + 1, len(examples))) for i in range(first, first + share)]
-            yield collate(examples, numbers, row_length)
+            rows = [[i] if i < len(examples) else [] for i in range(first, first + share)]
+            yield collate(examples, rows, row_length)
 
     return generate()
 

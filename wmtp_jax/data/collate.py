@@ -8,12 +8,12 @@ from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.examples import Examples
 
 
-def collate(examples: Examples, rows: Sequence[np.ndarray], row_length: int) -> dict[str, np.ndarray]:
+def collate(examples: Examples, rows: Sequence[Sequence[int]], row_length: int) -> dict[str, np.ndarray]:
     """Puts documents one after the other into padded rows.
 
     Args:
         examples: The data set.
-        rows: B arrays of example numbers, in the order in which they stand in the row; an empty one is an empty row.
+        rows: B sequences of example numbers, in their order in the row; an empty one is an empty row.
         row_length: S, at least the sum of the lengths of any row's examples.
 
     Returns:

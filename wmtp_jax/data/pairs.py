@@ -1,49 +1,43 @@
 """A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
 
-import itertools
-from collections.abc import Iterator
-
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
-from wmtp_jax.data.large import count, narrow, rows_where
-from wmtp_jax.data.matching import nearest
-from wmtp_jax.data.plan import permutation
+from wmtp_jax.data.order import permutation
 
 # A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
 _TOLERANCE = 10
-_ROWS_AT_ONCE = 1 << 17
+_LEAST_ROUNDS = 8
+_MOST_PAIRS = 1 << 22
 
 
-def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int, stream: int, epoch: int) -> np.ndarray:
-    """Pairs solutions at random: as many pairs per problem as its scarcer label has solutions.
+def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs solutions at random, in rounds of as many pairs per problem as its scarcer label has solutions.
+
+    From round to round the partners change, and of the label that has more solutions the next ones come. There are as
+    many rounds as it takes until every solution has come, at least 8; fewer where that were over 4 million pairs.
 
     Args:
         examples: The data set.
-        rows: The example numbers to choose from.
+        rows: int32, the example numbers to choose from.
         seed: The run's seed.
-        stream: Which stream of random numbers to use.
-        epoch: Every epoch has other partners, so that all solutions of a problem are seen in turn.
 
     Returns:
-        int32 [P, 2], (correct, incorrect) example numbers, no example twice. P and the problem of pair i are the same
-        in every epoch.
+        int32 [P, 2], (correct, incorrect) example numbers, no example twice in a round; int32 [P], the round of each.
     """
-    shuffled = rows[permutation(len(rows), seed, stream, epoch)]
-    pairs = []
-    for by_problem in _some_problems(examples, shuffled):
-        # A solution's key is its problem and its rank among the problem's solutions of its label.
-        sides = {}
-        for label in (1, 0):
-            side = by_problem[examples.is_correct[by_problem] == label]
-            problems = examples.problems[side].astype(np.int64)
-            rank = np.arange(len(side)) - np.searchsorted(problems, problems)
-            sides[label] = side, problems * len(rows) + rank
-        (correct, correct_keys), (incorrect, incorrect_keys) = sides[1], sides[0]
-        _, left, right = np.intersect1d(correct_keys, incorrect_keys, assume_unique=True, return_indices=True)
-        pairs.append(np.stack([correct[left], incorrect[right]], axis=1).astype(rows.dtype))
-    return np.concatenate([np.zeros((0, 2), rows.dtype), *pairs])
+    sides = _Sides(examples, rows[permutation(len(rows), seed, "partners")])
+    n_pairs, larger = len(sides.problem), np.maximum(*sides.counts)
+    if not n_pairs:
+        return np.zeros((0, 2), np.int32), np.zeros(0, np.int32)
+    needed = int(np.max(-(-larger // np.maximum(sides.pairs, 1)), where=sides.pairs > 0, initial=_LEAST_ROUNDS))
+    n_rounds = min(needed, max(1, _MOST_PAIRS // n_pairs))
+    of_problem = sides.pairs[sides.problem]
+    found = []
+    for number in range(n_rounds):
+        start, turned = number * of_problem, (sides.slot + number) % of_problem
+        found.append(sides.pick(start + sides.slot, start + turned))
+    return np.concatenate(found), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
 
 
 def length_balanced_pairs(
@@ -51,10 +45,10 @@ def length_balanced_pairs(
 ) -> np.ndarray:
     """Pairs solutions so that their length does not tell which one is correct.
 
-    First every problem's correct and incorrect solutions are matched one to one, the nearest lengths first. Then each
-    pair whose correct side is d tokens longer is matched with one whose incorrect side is longer by d, give or take a
-    tenth; pairs without such a counterpart are dropped, pairs of equal length stay. So the longer side is the correct
-    one in exactly half of the pairs that differ.
+    First every problem's correct and incorrect solutions are paired by their rank in length; of the label that has
+    more solutions, evenly spread ranks are taken. Then each pair whose correct side is d tokens longer is matched with
+    one whose incorrect side is longer by d, give or take a tenth; pairs without such a counterpart are dropped, pairs
+    of equal length stay. So the longer side is the correct one in exactly half of the pairs that differ.
 
     Args:
         examples: The data set; unlabelled examples are passed over.
@@ -68,23 +62,19 @@ def length_balanced_pairs(
     Raises:
         DataError: No problem has both labels, or one label's solutions are always the longer ones.
     """
-    rows = narrow(np.arange(len(examples)), len(examples)) if rows is None else rows
-    pairs = _nearest_in_each_problem(examples, rows)
+    rows = np.arange(len(examples), dtype=np.int32) if rows is None else rows
+    sides = _Sides(examples, rows[np.argsort(examples.lengths[rows], kind="stable")])
+    n_pairs = np.maximum(sides.pairs, 1)[sides.problem]
+    pairs = sides.pick(*((2 * sides.slot + 1) * count[sides.problem] // (2 * n_pairs) for count in sides.counts))
     if not len(pairs):
         raise no_pairs()
-    lengths = examples.lengths
-    difference = (lengths[pairs[:, 0]] - lengths[pairs[:, 1]]).astype(np.int32)
-    del lengths
-    group_of_pair = np.zeros(len(pairs), np.int16) if groups is None else groups[pairs[:, 0]]
-    kept = [rows_where(difference == 0)]
+    difference = examples.lengths[pairs[:, 0]] - examples.lengths[pairs[:, 1]]
+    group_of_pair = np.zeros(len(pairs), np.int32) if groups is None else groups[pairs[:, 0]]
+    kept = [np.flatnonzero(difference == 0)]
     for group in np.unique(group_of_pair):
-        here = group_of_pair == group
-        longer, shorter = rows_where((difference > 0) & here), rows_where((difference < 0) & here)
-        opposite = nearest(difference[longer], -difference[shorter])
-        both = np.stack([longer[opposite[:, 0]], shorter[opposite[:, 1]]], axis=1)
-        gaps = np.abs(difference[both])
-        larger, smaller = gaps.max(axis=1), gaps.min(axis=1)
-        kept.append(both[larger - smaller <= larger // _TOLERANCE].ravel())
+        here = np.flatnonzero((group_of_pair == group) & (difference != 0))
+        here = here[np.argsort(np.abs(difference[here]), kind="stable")]
+        kept.append(_balanced(here[difference[here] > 0], here[difference[here] < 0], np.abs(difference)))
     chosen = pairs[np.concatenate(kept)]
     if not len(chosen):
         raise DataError(
@@ -102,25 +92,44 @@ def no_pairs() -> DataError:
     )
 
 
-def _nearest_in_each_problem(examples: Examples, rows: np.ndarray) -> np.ndarray:
-    pairs = []
-    for solutions in _some_problems(examples, rows):
-        correct, incorrect = (solutions[examples.is_correct[solutions] == label] for label in (1, 0))
-        lengths = [examples.lengths[side] for side in (correct, incorrect)]
-        matches = nearest(*lengths, examples.problems[correct], examples.problems[incorrect])
-        pairs.append(np.stack([correct[matches[:, 0]], incorrect[matches[:, 1]]], axis=1).astype(rows.dtype))
-    pairs = np.concatenate([np.zeros((0, 2), rows.dtype), *pairs])
-    return pairs[np.argsort(pairs[:, 0])]
+def _balanced(longer: np.ndarray, shorter: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """As many of both kinds as can be matched one to one within the tolerance; both come in the order of their gaps."""
+    kept, i, j = [], 0, 0
+    left, right = gaps[longer].tolist(), gaps[shorter].tolist()
+    while i < len(left) and j < len(right):
+        if abs(left[i] - right[j]) <= max(left[i], right[j]) // _TOLERANCE:
+            kept += [longer[i], shorter[j]]
+            i, j = i + 1, j + 1
+        elif left[i] < right[j]:
+            i += 1
+        else:
+            j += 1
+    return np.array(kept, np.int64)
 
 
-def _some_problems(examples: Examples, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows ordered by problem, otherwise as they come; some whole problems at a time, which bounds memory."""
-    if not len(rows):
-        return
-    problems = examples.problems[rows]
-    # Problems from one edge to the next have about so many solutions.
-    ends = np.cumsum(count(problems, int(problems.max()) + 1))
-    edges = np.unique(np.searchsorted(ends, np.arange(0, len(rows), _ROWS_AT_ONCE), side="right"))
-    for first, last in itertools.pairwise([*edges.tolist(), len(ends)]):
-        some = rows[(problems >= first) & (problems < last)]
-        yield some[np.argsort(examples.problems[some], kind="stable")]
+class _Sides:
+    """The correct and the incorrect solutions of every problem, in the order in which the rows come.
+
+    Attributes:
+        counts: (correct, incorrect) solutions of each problem.
+        pairs: How many pairs each problem gives.
+        problem: The problem of each pair.
+        slot: The number of each pair among those of its problem.
+    """
+
+    def __init__(self, examples: Examples, rows: np.ndarray):
+        n = int(examples.problems.max(initial=-1)) + 1
+        rows = rows[np.argsort(examples.problems[rows], kind="stable")]
+        self._rows = [rows[examples.is_correct[rows] == label] for label in (1, 0)]
+        self.counts = [np.bincount(examples.problems[side], minlength=n) for side in self._rows]
+        self.pairs = np.minimum(*self.counts)
+        self.problem = np.repeat(np.arange(n), self.pairs)
+        self.slot = np.arange(len(self.problem)) - (np.cumsum(self.pairs) - self.pairs)[self.problem]
+
+    def pick(self, correct: np.ndarray, incorrect: np.ndarray) -> np.ndarray:
+        """int32 [pairs, 2], of each pair's problem these solutions, counted round and round."""
+        columns = []
+        for side, count, number in zip(self._rows, self.counts, (correct, incorrect), strict=True):
+            first = np.cumsum(count) - count
+            columns.append(side[first[self.problem] + number % count[self.problem]])
+        return np.stack(columns, axis=1).astype(np.int32)

@@ -1,7 +1,6 @@
 """Which solutions make up a batch: labels in a set ratio, pairs of one problem, some difficulties more often."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,9 +11,9 @@ import numpy as np
 from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
-from wmtp_jax.data.large import rows_where
+from wmtp_jax.data.order import Stream
 from wmtp_jax.data.pairs import length_balanced_pairs, no_pairs, random_pairs
-from wmtp_jax.data.plan import INCORRECT, PARTNERS, ROWS, Stream
+from wmtp_jax.errors import shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Sampling:
             )
         except (TypeError, ValueError):
             raise DataError(
-                f"difficulty_weights are {self.difficulty_weights!r}; expected pairs of a difficulty and a number, "
-                "e.g. (('easy', 0.5), ('hard', 2.0))."
+                f"difficulty_weights are {shown(self.difficulty_weights)}; expected pairs of a difficulty and a "
+                "number, e.g. (('easy', 0.5), ('hard', 2.0))."
             ) from None
         for name, weight in weights:
             if not (0 <= weight and math.isfinite(weight)):
@@ -105,7 +104,7 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
 
     Args:
         examples: The data set.
-        sampling: Not the default.
+        sampling: How batches are put together.
         batch_size: Rows per batch.
         seed: The run's seed.
 
@@ -115,26 +114,48 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
     Raises:
         DataError: The data do not have what is asked for.
     """
-    weights = _difficulty_weights(examples, sampling)
-    rows = rows_where((weights > 0)[examples.difficulty])
+    of_difficulty = _difficulty_weights(examples, sampling)
+    weights = of_difficulty[examples.difficulty]
+    rows = np.flatnonzero(weights > 0).astype(np.int32)
+
+    def stream(items: np.ndarray, share: int, what: str, rounds: np.ndarray | None = None) -> Stream:
+        n = len(items) if rounds is None else int(np.sum(rounds == 0))
+        if n < share:
+            raise DataError(
+                f"the data have only {n} {what} but every batch takes {share}; lower batch_size, change sampling or "
+                "bring more."
+            )
+        of_item = weights[items[:, 0]]
+        return Stream(items, share, None if np.all(of_item == of_item[0]) else of_item, rounds)
+
     if sampling.pairs:
-        return [_pair_stream(examples, sampling, weights, rows, batch_size, seed)]
+        require_labels(examples)
+        rounds = None
+        if sampling.length_balanced:
+            # Balanced within each weight, so that drawing some pairs more often leaves the balance as it is.
+            groups = np.unique(of_difficulty, return_inverse=True)[1][examples.difficulty]
+            pairs = length_balanced_pairs(examples, rows=rows, groups=groups)
+        else:
+            pairs, rounds = random_pairs(examples, rows, seed=seed)
+        if not len(pairs):
+            raise no_pairs()
+        return [stream(pairs, batch_size // 2, "pairs of a correct and an incorrect solution", rounds)]
     if not sampling.correct_ratio:
-        return [_row_stream(examples, rows, weights, batch_size, "rows of a weight above 0")]
+        return [stream(rows[:, None], batch_size, "rows of a weight above 0")]
     n_correct = round(sampling.correct_ratio * batch_size)
     if n_correct == 0 or (n_correct == batch_size and sampling.correct_ratio < 1):
         raise DataError(
             f"correct_ratio is {sampling.correct_ratio}, which of batch_size {batch_size} is {n_correct} rows; "
             "expected at least one row of each label, so raise batch_size or set the ratio to 0 or 1."
         )
-    if n_correct < batch_size:
-        require_labels(examples)
-    correct, incorrect = (rows[examples.is_correct[rows] == label] for label in (1, 0))
-    streams = [_row_stream(examples, correct, weights, n_correct, "rows labelled correct")]
-    if n_correct < batch_size:
-        share = batch_size - n_correct
-        streams.append(_row_stream(examples, incorrect, weights, share, "rows labelled incorrect", INCORRECT))
-    return streams
+    correct, incorrect = (rows[examples.is_correct[rows] == label][:, None] for label in (1, 0))
+    if n_correct == batch_size:
+        return [stream(correct, n_correct, "rows labelled correct")]
+    require_labels(examples)
+    return [
+        stream(correct, n_correct, "rows labelled correct"),
+        stream(incorrect, batch_size - n_correct, "rows labelled incorrect"),
+    ]
 
 
 def _difficulty_weights(examples: Examples, sampling: Sampling) -> np.ndarray:
@@ -146,51 +167,3 @@ def _difficulty_weights(examples: Examples, sampling: Sampling) -> np.ndarray:
             raise DataError(f"difficulty_weights name '{name}'; expected difficulties that the data have: {known}.")
         weights[examples.difficulty_names.index(name)] = weight
     return weights
-
-
-def _row_stream(
-    examples: Examples, rows: np.ndarray, weights: np.ndarray, share: int, what: str, number: int = ROWS
-) -> Stream:
-    if len(rows) < share:
-        raise _too_few(len(rows), share, what)
-    units = rows[:, None]
-    return Stream(
-        lambda epoch: units, n=len(rows), share=share, number=number, weights=_uneven(examples, weights, rows)
-    )
-
-
-def _pair_stream(
-    examples: Examples, sampling: Sampling, weights: np.ndarray, rows: np.ndarray, batch_size: int, seed: int
-) -> Stream:
-    require_labels(examples)
-    if sampling.length_balanced:
-        # Balanced within each weight, so that drawing some pairs more often leaves the balance as it is.
-        groups = np.unique(weights, return_inverse=True)[1].astype(np.int16)[examples.difficulty]
-        fixed = length_balanced_pairs(examples, rows=rows, groups=groups)
-        units = lambda epoch: fixed
-    else:
-        # The pairs of the first epoch are counted below and asked for again at once.
-        units = functools.lru_cache(maxsize=1)(
-            lambda epoch: random_pairs(examples, rows, seed=seed, stream=PARTNERS, epoch=epoch)
-        )
-    pairs = units(0)
-    if not len(pairs):
-        raise no_pairs()
-    share = batch_size // 2
-    if len(pairs) < share:
-        raise _too_few(len(pairs), share, "pairs of a correct and an incorrect solution")
-    return Stream(units, n=len(pairs), share=share, weights=_uneven(examples, weights, pairs[:, 0]))
-
-
-def _uneven(examples: Examples, weights: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
-    """float64, the weight of each row; None where all are the same."""
-    if np.all(weights == weights[0]):
-        return None
-    of_row = weights[examples.difficulty[rows]]
-    return None if np.all(of_row == of_row[0]) else of_row
-
-
-def _too_few(n: int, share: int, what: str) -> DataError:
-    return DataError(
-        f"the data have only {n} {what} but every batch takes {share}; lower batch_size, change sampling or bring more."
-    )

@@ -94,13 +94,13 @@ class Tokenizer:
         Args:
             texts: The texts.
             continuation: Whether they follow other text, as those of `encode_continuation`.
-            threads: How many encode at the same time; -1 is one per core.
+            threads: How many encode at the same time where not by word; -1 is one per core.
 
         Returns:
             What `encode` or `encode_continuation` makes of each: `dtype` [number of tokens].
         """
         if self._words is not None:
-            return self._words.encode(texts, continuation=continuation, threads=threads)
+            return self._words.encode(texts, continuation=continuation)
         if not (continuation and self._adds_space):
             return [np.array(ids, self.dtype) for ids in self._model.encode(list(texts), num_threads=threads)]
         sentinel, sentinel_ids = self._sentinels[0]

@@ -33,43 +33,44 @@ class WordEncoder:
             dtype: Of the ids.
             cache_size: Characters of words to keep.
         """
-        self._model, self._dtype = model, dtype
-        self._newline_ids = len(model.encode("\n"))
-        self._known: dict[str, bytes] = {}
-        self._cache_size = self._room = cache_size
+        self._model, self._dtype, self._cache_size = model, dtype, cache_size
+        self._known = _Words(model, dtype)
 
-    def encode(self, texts: Sequence[str], *, continuation: bool, threads: int = -1) -> list[np.ndarray]:
+    def encode(self, texts: Sequence[str], *, continuation: bool) -> list[np.ndarray]:
         """Encodes texts.
 
         Args:
             texts: The texts.
             continuation: Whether they follow other text; otherwise each begins a document.
-            threads: How many encode new words at the same time; -1 is one per core.
 
         Returns:
             The ids of each, [number of tokens].
         """
-        split = [_WORDS.findall(text) for text in texts]
-        first = [b""] * len(texts)
-        if not continuation:  # the first word may get SentencePiece's dummy prefix
-            words = [words.pop(0) if words else "" for words in split]
-            first = [self._bytes(ids) for ids in self._model.encode(words, num_threads=threads)]
-        new = set().union(*split).difference(self._known)
-        encoded = self._model.encode([f"\n{word}" for word in new], num_threads=threads)
-        self._known.update(zip(new, (self._bytes(ids[self._newline_ids :]) for ids in encoded), strict=True))
-        self._room -= sum(map(len, new)) + _OVERHEAD * len(new)
-        known = self._known.__getitem__
-        ids = [
-            np.frombuffer(b"".join((begin, *map(known, words))), self._dtype)
-            for begin, words in zip(first, split, strict=True)
-        ]
-        if self._room < 0:
-            self._known.clear()
-            self._room = self._cache_size
-        return ids
+        found = []
+        for text in texts:
+            words, begin = _WORDS.findall(text), b""
+            if words and not continuation:  # the first word may get SentencePiece's dummy prefix
+                begin = np.array(self._model.encode(words.pop(0)), self._dtype).tobytes()
+            ids = begin + b"".join(map(self._known.__getitem__, words))
+            found.append(np.frombuffer(ids, self._dtype))
+        if self._known.size > self._cache_size:
+            self._known = _Words(self._model, self._dtype)
+        return found
 
-    def _bytes(self, ids: Sequence[int]) -> bytes:
-        return np.array(ids, self._dtype).tobytes()
+
+class _Words(dict[str, bytes]):
+    """Word -> its ids; a word that is not there is encoded. `size` is that of the words in characters."""
+
+    def __init__(self, model: sentencepiece.SentencePieceProcessor, dtype: np.dtype):
+        super().__init__()
+        self._model, self._dtype, self.size = model, dtype, 0
+        self._newline_ids = len(model.encode("\n"))
+
+    def __missing__(self, word: str) -> bytes:
+        ids = self._model.encode(f"\n{word}")[self._newline_ids :]
+        self[word] = np.array(ids, self._dtype).tobytes()
+        self.size += len(word) + _OVERHEAD
+        return self[word]
 
 
 def encodes_by_word(model: sentencepiece.SentencePieceProcessor) -> bool:

@@ -1,6 +1,7 @@
 """Pairs are of one problem, use no solution twice, and on request length does not tell which side is correct."""
 
 import collections
+import itertools
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data import DataError, length_balanced_pairs
-from wmtp_jax.data.matching import nearest
 from wmtp_jax.data.pairs import random_pairs
 
 # Per problem: the lengths of its correct and of its incorrect solutions.
@@ -32,27 +32,6 @@ def assert_pairs(examples, pairs):
     assert len(np.unique(pairs)) == pairs.size
 
 
-numbers = st.lists(st.tuples(st.integers(0, 3), st.integers(-5, 30)), max_size=25)
-
-
-@given(left=numbers, right=numbers)
-@settings(deadline=None)
-def test_nearest_takes_the_closest_free_two_each_time(left, right):
-    columns = [np.array(side, int).reshape(-1, 2).T for side in (left, right)]
-    (left_groups, left_values), (right_groups, right_values) = columns
-    matches = nearest(left_values, right_values, left_groups, right_groups)
-    for group in range(4):
-        free_left, free_right = (
-            set(np.flatnonzero(groups == group).tolist()) for groups in (left_groups, right_groups)
-        )
-        for i, j in matches[left_groups[matches[:, 0]] == group].tolist():
-            closest = min(abs(left_values[a] - right_values[b]) for a in free_left for b in free_right)
-            assert abs(left_values[i] - right_values[j]) == closest
-            free_left.remove(i)
-            free_right.remove(j)
-        assert not (free_left and free_right)
-
-
 def test_balanced_by_hand(solutions):
     # Differences: a 5 - 5 = 0; b 9 - 6 = +3; c 4 - 7 = -3; d 20 - 10 = +10, e 10 - 21 = -11: a tenth apart;
     # f 8 - 4 = +4 has no counterpart and is dropped.
@@ -60,10 +39,42 @@ def test_balanced_by_hand(solutions):
     assert length_balanced_pairs(examples).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
 
-def test_a_problem_gives_its_nearest_lengths(solutions):
-    examples = solutions([([10, 30, 50], [31, 12, 90]), ([12, 31], [10, 30])])
-    # 30-31, 10-12 and, without a counterpart, 50-90; in the other problem the same differences the other way round.
-    assert length_balanced_pairs(examples).tolist() == [[0, 4], [1, 3], [6, 8], [7, 9]]
+def test_a_problem_is_paired_by_rank(solutions):
+    examples = solutions([([30, 10, 50], [52, 12, 31]), ([12, 31, 52], [10, 50, 30])])
+    # 10-12, 30-31 and 50-52; in the other problem the same differences the other way round.
+    assert length_balanced_pairs(examples).tolist() == [[0, 5], [1, 4], [2, 3], [6, 9], [7, 11], [8, 10]]
+
+
+def test_evenly_spread_ranks_of_the_label_that_has_more(solutions):
+    # Ranks 1 and 4 of 0..5 for two pairs; the other problem balances them.
+    examples = solutions([([20, 50], [10, 20, 30, 40, 50, 60]), ([20, 50], [20, 50])])
+    assert length_balanced_pairs(examples).tolist() == [[0, 3], [1, 6], [8, 10], [9, 11]]
+
+
+@settings(deadline=None)
+@given(problem_lengths)
+def test_as_many_pairs_are_balanced_as_can_be(solutions, lengths):
+    """One pair per problem, against a maximum matching by augmenting paths."""
+    examples = solutions([(correct[:1], incorrect[:1]) for correct, incorrect in lengths])
+    try:
+        found = len(length_balanced_pairs(examples))
+    except DataError:
+        found = 0
+    differences = [c[0] - i[0] for c, i in lengths if c and i]
+    longer, shorter = [d for d in differences if d > 0], [-d for d in differences if d < 0]
+    partner: dict[int, int] = {}
+
+    def augment(i, tried):
+        for j, gap in enumerate(shorter):
+            if j not in tried and abs(longer[i] - gap) <= max(longer[i], gap) // 10:
+                tried.add(j)
+                if j not in partner or augment(partner[j], tried):
+                    partner[j] = i
+                    return True
+        return False
+
+    matched = sum(augment(i, set()) for i in range(len(longer)))
+    assert found == differences.count(0) + 2 * matched
 
 
 @settings(deadline=None)
@@ -98,37 +109,42 @@ def test_length_tells_nothing_even_where_it_told_much(solutions, lengthening):
     correct, incorrect = lengths[pairs].T
     assert abs(auc(correct, incorrect) - 0.5) < 0.03
     assert np.mean(correct > incorrect) == np.mean(correct < incorrect)
-    # Of 1,800 possible ones; where one label is mostly longer, few have a counterpart.
-    assert len(pairs) > 400
+    # Of 1,800 possible ones; where one label is nearly always longer, few have a counterpart.
+    assert len(pairs) > {0.8: 600, 1.0: 1700, 1.3: 200}[lengthening]
     if lengthening != 1:
         assert abs(before - 0.5) > 0.1
 
 
 @settings(deadline=None)
-@given(problem_lengths, st.integers(0, 2**40), st.integers(0, 3))
-def test_random_pairs_are_as_many_as_the_scarcer_label_allows(solutions, lengths, seed, epoch):
+@given(problem_lengths, st.integers(0, 2**40))
+def test_a_round_has_as_many_random_pairs_as_the_scarcer_label_allows(solutions, lengths, seed):
     examples = solutions(lengths)
-    pairs = random_pairs(examples, np.arange(len(examples), dtype=np.int32), seed=seed, stream=5, epoch=epoch)
-    assert_pairs(examples, pairs)
-    per_problem = collections.Counter(examples.problems[pairs[:, 0]].tolist())
+    pairs, rounds = random_pairs(examples, np.arange(len(examples), dtype=np.int32), seed=seed)
     solved = [(len(correct), len(incorrect)) for correct, incorrect in lengths if correct or incorrect]
-    assert per_problem == collections.Counter({i: min(sides) for i, sides in enumerate(solved) if min(sides)})
-    # Ordered by problem, so a pair's weight is the same in every epoch.
-    np.testing.assert_array_equal(np.diff(examples.problems[pairs[:, 0]]) >= 0, True)
+    expected = collections.Counter({i: min(sides) for i, sides in enumerate(solved) if min(sides)})
+    visits = np.bincount(pairs.ravel(), minlength=len(examples))
+    for number in range(rounds.max(initial=-1) + 1):
+        assert_pairs(examples, pairs[rounds == number])
+        assert collections.Counter(examples.problems[pairs[rounds == number, 0]].tolist()) == expected
+    # Each solution of a label of a problem comes as often as every other.
+    for problem, label in itertools.product(expected, (0, 1)):
+        of_label = visits[(examples.problems == problem) & (examples.is_correct == label)]
+        assert of_label.min() >= 1
+        assert of_label.max() - of_label.min() <= 1
 
 
-def test_partners_change_and_all_solutions_come_up(solutions):
-    examples = solutions([([5] * 2, [5] * 6), ([7] * 3, [7])])
-    epochs = [random_pairs(examples, np.arange(12), seed=0, stream=5, epoch=epoch) for epoch in range(30)]
-    assert len({pairs.tobytes() for pairs in epochs}) > 10
-    assert len(np.unique(np.concatenate(epochs))) == 12
+def test_partners_change_from_round_to_round(solutions):
+    pairs, rounds = random_pairs(solutions([([5] * 4, [5] * 4)]), np.arange(8), seed=0)
+    partners = [frozenset(map(tuple, pairs[rounds == number].tolist())) for number in range(4)]
+    assert rounds.max() + 1 == 8
+    assert len(set(partners)) == 4
 
 
 def test_a_choice_of_rows_is_kept_to(solutions):
     examples = solutions([([5, 5], [5, 5]), ([5], [5])])
     rows = np.array([0, 2, 4])
     assert length_balanced_pairs(examples, rows=rows).tolist() == [[0, 2]]
-    assert random_pairs(examples, rows, seed=0, stream=5, epoch=0).tolist() == [[0, 2]]
+    assert set(map(tuple, random_pairs(examples, rows, seed=0)[0].tolist())) == {(0, 2)}
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,18 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from wmtp_jax.data import DataError, Sampling, length_balanced_pairs, make_batches, require_labels
-from wmtp_jax.data.plan import ShuffledPlan, weighted_draw
+from wmtp_jax.data.order import batch_order
 from wmtp_jax.data.sampling import sampling_streams
 
 RNG = np.random.default_rng(1)
-# 30 problems of 1 to 4 correct and 1 to 6 incorrect solutions.
+# 120 problems of 1 to 4 correct and 1 to 6 incorrect solutions.
 PROBLEMS = [
     (RNG.integers(5, 90, RNG.integers(1, 5)).tolist(), RNG.integers(5, 90, RNG.integers(1, 7)).tolist())
-    for _ in range(30)
+    for _ in range(120)
 ]
-DIFFICULTIES = ["easy", "medium", "hard"] * 10
+DIFFICULTIES = ["easy", "medium", "hard"] * 40
 BUCKETS = (32, 64, 96)
 EVERY_KIND = pytest.mark.parametrize(
     "sampling",
@@ -56,13 +54,17 @@ def stream(examples):
         batches.close()
 
 
-def plan_of(examples, sampling, batch_size=8, seed=5):
+def rows_of(examples, sampling, steps, batch_size=8, seed=5):
+    """[steps, batch_size] example numbers."""
     streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
-    return ShuffledPlan(examples.lengths, batch_size=batch_size, buckets=BUCKETS, seed=seed, streams=streams)
+    order = batch_order(streams, examples.lengths, buckets=BUCKETS, seed=seed)
+    return np.stack([order[step] for step in range(steps)])
 
 
-def rows_of(plan, steps):
-    return np.stack([plan.batch(step)[0] for step in range(steps)])
+def epoch_of(examples, sampling):
+    """Pairs that an epoch has."""
+    (pairs,) = sampling_streams(examples, sampling, batch_size=2, seed=5)
+    return int(pairs.n_items)
 
 
 def assert_equal(one, other):
@@ -71,36 +73,21 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
 
 
-@settings(deadline=None, max_examples=50)
-@given(
-    correct=st.lists(st.integers(2, 90), min_size=8, max_size=40),
-    incorrect=st.lists(st.integers(2, 90), min_size=8, max_size=40),
-    ratio=st.floats(0.2, 0.8),
-    batch_size=st.integers(5, 8),
-    seed=st.integers(0, 2**40),
-)
-def test_every_batch_has_the_ratio_and_every_solution_its_turn(solutions, correct, incorrect, ratio, batch_size, seed):
-    examples = solutions([(correct, incorrect)])
-    plan = plan_of(examples, Sampling(correct_ratio=ratio), batch_size, seed)
-    steps = 25
-    drawn = rows_of(plan, steps)
+@pytest.mark.parametrize(("ratio", "batch_size"), [(0.2, 8), (0.25, 6), (0.5, 7), (0.8, 5)])
+def test_every_batch_has_the_ratio_and_every_solution_its_turn(examples, ratio, batch_size):
+    drawn = rows_of(examples, Sampling(correct_ratio=ratio), 150, batch_size)
     n_correct = round(ratio * batch_size)
-    np.testing.assert_array_equal(examples.is_correct[drawn].sum(axis=1), n_correct)
-    # Whole windows draw from a prefix of endless shuffled epochs, so turns differ by one at most.
-    window_ends = [len(examples) * w // batch_size for w in range(1, steps)]
-    end = max(step for step in window_ends if step <= steps)
-    visits = collections.Counter(drawn[:end].ravel().tolist())
-    for side in (range(len(correct)), range(len(correct), len(examples))):
-        turns = [visits[row] for row in side]
-        assert max(turns) - min(turns) <= 1
+    np.testing.assert_array_equal((examples.is_correct[drawn] == 1).sum(axis=1), n_correct)
+    for label, share in ((1, n_correct), (0, batch_size - n_correct)):
+        side = np.flatnonzero(examples.is_correct == label)
+        visits = np.bincount(drawn.ravel(), minlength=len(examples))[side]
+        assert (np.abs(visits - 150 * share / len(side)) <= 4).all()
 
 
 @EVERY_KIND
-def test_rows_fit_the_bucket_of_the_longest(examples, sampling):
-    plan = plan_of(examples, sampling)
-    for step in range(60):
-        rows, bucket = plan.batch(step)
-        assert bucket == min(b for b in BUCKETS if b >= examples.lengths[rows].max())
+def test_rows_fit_the_bucket_of_the_longest(stream, examples, sampling):
+    for batch in itertools.islice(stream(sampling), 40):
+        assert batch["tokens"].shape == (8, min(b for b in BUCKETS if b >= examples.lengths[batch["rows"]].max()))
 
 
 @EVERY_KIND
@@ -136,37 +123,40 @@ def test_labels_and_rows_stand_beside_the_tokens(stream, examples):
 
 
 def test_labels_are_mixed_within_the_batch(examples):
-    plan = plan_of(examples, Sampling(correct_ratio=0.5))
-    labels = examples.is_correct[rows_of(plan, 200)]
+    labels = examples.is_correct[rows_of(examples, Sampling(correct_ratio=0.5), 200)]
     np.testing.assert_allclose(labels.mean(axis=0), 0.5, atol=0.15)
 
 
 def test_labels_are_shuffled_apart(solutions):
     # One solution of each label per problem: were both shuffled alike, a batch of two would always be a pair.
     examples = solutions([([9], [9])] * 50)
-    drawn = examples.problems[rows_of(plan_of(examples, Sampling(correct_ratio=0.5), batch_size=2), 50)]
+    drawn = examples.problems[rows_of(examples, Sampling(correct_ratio=0.5), 50, batch_size=2)]
     assert np.sum(drawn[:, 0] == drawn[:, 1]) < 10
 
 
 @pytest.mark.parametrize("length_balanced", [False, True])
-def test_pairs_stand_side_by_side_once_per_epoch(examples, length_balanced):
-    plan = plan_of(examples, Sampling(pairs=True, length_balanced=length_balanced), batch_size=2)
-    epoch = rows_of(plan, int(plan.steps_per_epoch))
-    np.testing.assert_array_equal(examples.is_correct[epoch], np.tile([1, 0], (len(epoch), 1)))
-    assert (examples.problems[epoch[:, 0]] == examples.problems[epoch[:, 1]]).all()
-    assert len(np.unique(epoch)) == epoch.size
+def test_pairs_stand_side_by_side_in_fair_turns(examples, length_balanced):
+    sampling = Sampling(pairs=True, length_balanced=length_balanced)
+    drawn = rows_of(examples, sampling, 5 * epoch_of(examples, sampling), batch_size=2)
+    np.testing.assert_array_equal(examples.is_correct[drawn], np.tile([1, 0], (len(drawn), 1)))
+    assert (examples.problems[drawn[:, 0]] == examples.problems[drawn[:, 1]]).all()
     if length_balanced:
-        assert sorted(epoch.tolist()) == length_balanced_pairs(examples).tolist()
+        visits = collections.Counter(map(tuple, drawn.tolist()))
+        assert set(visits) == set(map(tuple, length_balanced_pairs(examples).tolist()))
+        assert all(abs(n - 5) <= 4 for n in visits.values())
     else:
-        assert len(epoch) == sum(min(len(correct), len(incorrect)) for correct, incorrect in PROBLEMS)
+        assert epoch_of(examples, sampling) == sum(min(len(correct), len(wrong)) for correct, wrong in PROBLEMS)
+        per_problem = collections.Counter(examples.problems[drawn[:, 0]].tolist())
+        expected = [5 * min(len(correct), len(wrong)) for correct, wrong in PROBLEMS]
+        assert all(abs(per_problem[i] - n) <= 0.5 * n + 4 for i, n in enumerate(expected))
 
 
-def test_partners_of_pairs_change_from_epoch_to_epoch(examples):
-    plan = plan_of(examples, Sampling(pairs=True), batch_size=2)
-    n = int(plan.steps_per_epoch)
-    first, second = ({tuple(plan.batch(step)[0]) for step in range(start, start + n)} for start in (0, n))
-    assert first != second
-    drawn = rows_of(plan, n * 40)
+def test_partners_of_pairs_change_and_all_solutions_come(examples):
+    sampling = Sampling(pairs=True)
+    drawn = rows_of(examples, sampling, 12 * epoch_of(examples, sampling), batch_size=2)
+    n = epoch_of(examples, sampling)
+    first, second = ({tuple(pair) for pair in drawn[start : start + n].tolist()} for start in (0, n))
+    assert len(first & second) < len(first) / 2
     assert set(drawn.ravel().tolist()) == set(range(len(examples)))
 
 
@@ -175,37 +165,31 @@ def test_length_stays_balanced_under_weights(solutions):
     # Easy problems have longer correct solutions, hard ones longer incorrect ones.
     lengths = [(rng.integers(20, 60, 4) + 6 * (i % 2), rng.integers(20, 60, 4) + 6 * (1 - i % 2)) for i in range(300)]
     examples = solutions(lengths, ["hard", "easy"] * 150)
-    plan = plan_of(examples, Sampling(pairs=True, length_balanced=True, difficulty_weights={"hard": 3}), batch_size=16)
-    drawn = rows_of(plan, int(plan.steps_per_epoch) * 4).reshape(-1, 2)
+    sampling = Sampling(pairs=True, length_balanced=True, difficulty_weights={"hard": 3})
+    drawn = rows_of(examples, sampling, 4 * epoch_of(examples, sampling) // 8, batch_size=16).reshape(-1, 2)
     correct, incorrect = examples.lengths[drawn].T
     assert abs(np.mean(correct > incorrect) - np.mean(correct < incorrect)) < 0.03
     difference = np.subtract.outer(correct, incorrect)
     assert abs(np.mean(difference > 0) + np.mean(difference == 0) / 2 - 0.5) < 0.03
 
 
-@settings(deadline=None)
-@given(weights=st.lists(st.floats(0.01, 10), min_size=1, max_size=40), epochs=st.integers(1, 60))
-def test_visits_are_proportional_to_weights(weights, epochs):
-    weights = np.array(weights)
-    expected = len(weights) * weights / weights.sum()
-    total = np.zeros(len(weights))
-    for epoch in range(epochs):
-        visits = np.bincount(weighted_draw(weights, epoch), minlength=len(weights))
-        assert visits.sum() == len(weights)
-        assert (np.abs(visits - expected) < 1 + 1e-9).all()
-        total += visits
-    # Independent draws would be off by the root of the number of epochs, rounding alike by the number itself.
-    assert (np.abs(total - epochs * expected) < 4).all()
-
-
-def test_difficulties_are_drawn_by_weight(examples):
+@pytest.mark.parametrize("sampling", [{}, {"correct_ratio": 0.5}, {"pairs": True}], ids=str)
+def test_difficulties_are_drawn_by_weight(examples, sampling):
     weights = {"easy": 0.0, "hard": 2.5}
-    plan = plan_of(examples, Sampling(difficulty_weights=weights))
-    names = np.array(examples.difficulty_names)
-    drawn = collections.Counter(names[examples.difficulty[rows_of(plan, 400).ravel()]].tolist())
-    n = collections.Counter(names[examples.difficulty].tolist())
-    assert set(drawn) == {"medium", "hard"}
-    assert drawn["hard"] / drawn["medium"] == pytest.approx(2.5 * n["hard"] / n["medium"], rel=0.02)
+    drawn = rows_of(examples, Sampling(**sampling, difficulty_weights=weights), 250)
+    if sampling == {}:
+        in_data = np.bincount(examples.difficulty)
+    elif "pairs" in sampling:
+        in_data = np.bincount(np.arange(120) % 3, [min(map(len, sides)) for sides in PROBLEMS])[[0, 2, 1]]
+    else:
+        drawn, in_data = (
+            drawn[examples.is_correct[drawn] == 1],
+            np.bincount(examples.difficulty[examples.is_correct == 1]),
+        )
+    easy, hard, medium = np.bincount(examples.difficulty[drawn.ravel()], minlength=3)
+    assert examples.difficulty_names == ("easy", "hard", "medium")
+    assert easy == 0
+    assert hard / medium == pytest.approx(2.5 * in_data[1] / in_data[2], rel=0.04)
 
 
 def test_equal_weights_and_defaults_are_the_stream_without_sampling(stream, examples):
@@ -254,6 +238,8 @@ def test_the_fingerprint_knows_the_token_scores(stream, examples, with_scores):
         ({"difficulty_weights": {"hard": float("inf")}}, "the weight of difficulty 'hard' is inf"),
         ({"difficulty_weights": ("hard", "easy")}, r"difficulty_weights are \('hard', 'easy'\); expected pairs"),
         ({"difficulty_weights": 3}, "difficulty_weights are 3; expected pairs"),
+        ({"difficulty_weights": (1,)}, r"difficulty_weights are \(1,\); expected pairs"),
+        ({"difficulty_weights": [["easy", []]]}, "expected pairs of a difficulty and a number"),
     ],
 )
 def test_settings_that_contradict_themselves(settings, said):
