@@ -60,9 +60,10 @@ def write_records(path: Path, n: int) -> None:
             lengths = np.clip(rng.lognormal(6.2, 0.8, n_solutions), 20, 3000).astype(int).tolist()
             for i, (length, is_correct) in enumerate(zip(lengths, rng.random(n_solutions) < 0.475, strict=True)):
                 label, flag = ("correct", "true") if is_correct else ("incorrect", "false")
+                metadata = f'{{"source": "codecontests", "difficulty": "D{problem % 5}", "has_tests": true}}'
                 file.write(
                     f'{head}{json.dumps("x" + text(length))}, "task_id": "{problem}_{label}_{i}", '
-                    f'"is_correct": {flag}, "metadata": {{"source": "codecontests", "difficulty": "D{problem % 5}", "has_tests": true}}}}\n'
+                    f'"is_correct": {flag}, "metadata": {metadata}}}\n'
                 )
 
 
