@@ -105,7 +105,7 @@ def verdicts(outside, tmp_path_factory):
         programs[name] = Program(source, tests)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(scratch))
-        found = check_programs(list(programs.values()), workers=6, **LIMITS)
+        found = check_programs(list(programs.values()), workers=4, **LIMITS)
     yield dict(zip(programs, found, strict=True))
     after = device_files()
     for device, (mode, _, _, time_ns), now in zip(DEVICES, devices, after, strict=True):
