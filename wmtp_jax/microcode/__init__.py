@@ -2,7 +2,7 @@
 
 from wmtp_jax.microcode.corpus import FAMILIES, generate, to_jsonl
 from wmtp_jax.microcode.family import Argument, Family
-from wmtp_jax.microcode.problems import Problem, build, settings
+from wmtp_jax.microcode.problems import MicrocodeProblem, build, settings
 from wmtp_jax.microcode.shipping import MicrocodeError, verify, write
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "Argument",
     "Family",
     "MicrocodeError",
-    "Problem",
+    "MicrocodeProblem",
     "build",
     "generate",
     "settings",

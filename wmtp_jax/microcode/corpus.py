@@ -7,7 +7,7 @@ from typing import Any
 
 from wmtp_jax.microcode import algorithms, arithmetic, conditions, dictionaries, lists, loops, strings
 from wmtp_jax.microcode.family import Family
-from wmtp_jax.microcode.problems import Problem, build, settings
+from wmtp_jax.microcode.problems import MicrocodeProblem, build, settings
 
 FAMILIES: tuple[Family, ...] = (
     *arithmetic.FAMILIES,
@@ -32,7 +32,7 @@ def generate() -> dict[str, list[Record]]:
     Returns:
         Records of each split, the records of one problem next to each other.
     """
-    problems: dict[str, list[Problem]] = {split: [] for split in PROBLEMS_PER_FAMILY}
+    problems: dict[str, list[MicrocodeProblem]] = {split: [] for split in PROBLEMS_PER_FAMILY}
     for family in FAMILIES:
         stream = _problems(family)
         for split, count in PROBLEMS_PER_FAMILY.items():
@@ -53,7 +53,7 @@ def to_jsonl(records: list[Record]) -> bytes:
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
 
 
-def _problems(family: Family) -> Iterator[Problem]:
+def _problems(family: Family) -> Iterator[MicrocodeProblem]:
     """Problems of the family in random order, each setting once, so that no two splits share one."""
     order = settings(family)
     Random(f"{SEED}/{family.name}").shuffle(order)
@@ -63,7 +63,7 @@ def _problems(family: Family) -> Iterator[Problem]:
             yield problem
 
 
-def _record(problem: Problem, output: str, task_id: str, *, is_correct: bool | None, clean: bool) -> Record:
+def _record(problem: MicrocodeProblem, output: str, task_id: str, *, is_correct: bool | None, clean: bool) -> Record:
     return {
         "instruction": problem.prompt,
         "input": "",
@@ -83,7 +83,7 @@ def _record(problem: Problem, output: str, task_id: str, *, is_correct: bool | N
     }
 
 
-def _unlabelled(split: str, index: int, problem: Problem, rng: Random) -> Iterator[Record]:
+def _unlabelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Record]:
     for number in range(PROGRAMS):
         clean = rng.random() >= BUGGY_SHARE
         output = (problem.correct if clean else problem.incorrect)[number]
@@ -91,7 +91,7 @@ def _unlabelled(split: str, index: int, problem: Problem, rng: Random) -> Iterat
         yield _record(problem, output, task_id, is_correct=None, clean=clean)
 
 
-def _labelled(split: str, index: int, problem: Problem, rng: Random) -> Iterator[Record]:
+def _labelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Record]:
     for label, bodies in (("correct", problem.correct), ("incorrect", problem.incorrect)):
         for number, output in enumerate(bodies[:PROGRAMS]):
             task_id = f"microcode/{split}/{index:05d}_{label}_{number + 1}"

@@ -27,7 +27,7 @@ class _Guard(ast.NodeTransformer):
     visit_For = visit_While  # noqa: N815
 
 
-class Program:
+class BoundedProgram:
     """A compiled function of the generator.
 
     Args:

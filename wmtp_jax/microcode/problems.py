@@ -7,7 +7,7 @@ from itertools import islice, product
 from random import Random
 from typing import Any
 
-from wmtp_jax.microcode.execution import Program
+from wmtp_jax.microcode.execution import BoundedProgram
 from wmtp_jax.microcode.family import Family, Values
 from wmtp_jax.microcode.mutation import candidates
 
@@ -19,7 +19,7 @@ EXAMPLE_CHARACTERS = 44  # arguments and result of the prompt's example, where p
 
 
 @dataclass(frozen=True)
-class Problem:
+class MicrocodeProblem:
     """A task with its checked solutions.
 
     Attributes:
@@ -68,7 +68,7 @@ def _call(entry_point: str, args: tuple[Any, ...]) -> str:
     return f"{entry_point}({', '.join(map(repr, args))})"
 
 
-def build(family: Family, values: Values, rng: Random) -> Problem:
+def build(family: Family, values: Values, rng: Random) -> MicrocodeProblem:
     """One problem of the family.
 
     Args:
@@ -88,12 +88,12 @@ def build(family: Family, values: Values, rng: Random) -> Problem:
     entry_point = family.fill(rng.choice(family.functions), values, names)
     head = f"def {entry_point}({', '.join(names.values())}):\n"
 
-    def compiled(body: str) -> Program:
-        return Program(head + body, entry_point)
+    def compiled(body: str) -> BoundedProgram:
+        return BoundedProgram(head + body, entry_point)
 
     bodies = [family.body(style, values, names) for style in range(len(family.styles))]
     programs = [compiled(body) for body in bodies]
-    rivals: dict[str, Program] = {}
+    rivals: dict[str, BoundedProgram] = {}
     for body in islice(candidates(family, values, bodies, names, rng), N_CANDIDATES):
         with suppress(SyntaxError):
             rivals.setdefault(body, compiled(body))
@@ -111,7 +111,7 @@ def build(family: Family, values: Values, rng: Random) -> Problem:
     args, expected = _example(cases, n_edges)
     example = f"    >>> {_call(entry_point, args)}\n    {expected!r}\n"
     correct = rng.sample(bodies, len(bodies))
-    return Problem(
+    return MicrocodeProblem(
         family=family,
         entry_point=entry_point,
         prompt=f'{head}    """{sentence}\n{example}    """\n',
@@ -122,7 +122,7 @@ def build(family: Family, values: Values, rng: Random) -> Problem:
 
 
 def _choose_cases(
-    program: Program, rivals: dict[str, Program], inputs: Iterator[tuple[Any, ...]], n_edges: int
+    program: BoundedProgram, rivals: dict[str, BoundedProgram], inputs: Iterator[tuple[Any, ...]], n_edges: int
 ) -> list[tuple[tuple[Any, ...], Any]]:
     """Edges and MIN_TESTS cases in all, and then up to MAX_TESTS those that unmask a rival that passed so far."""
     cases: list[tuple[tuple[Any, ...], Any]] = []

@@ -12,7 +12,7 @@ import pytest
 
 from wmtp_jax.microcode import FAMILIES, MicrocodeError, build, settings, shipping, to_jsonl
 from wmtp_jax.microcode.__main__ import main
-from wmtp_jax.microcode.execution import Program
+from wmtp_jax.microcode.execution import BoundedProgram
 from wmtp_jax.microcode.mutation import rearrangements, siblings
 
 BY_NAME = {family.name: family for family in FAMILIES}
@@ -74,7 +74,7 @@ def test_rearrangements_leave_calls_and_strings_alone():
 
 
 def test_an_endless_loop_is_stopped_and_remembered():
-    program = Program("def f(n):\n    while n > 0:\n        n += 1\n    return n\n", "f")
+    program = BoundedProgram("def f(n):\n    while n > 0:\n        n += 1\n    return n\n", "f")
     assert program.returns((0,), 0)
     assert not program.endless
     assert not program.returns((1,), 0)
@@ -82,7 +82,7 @@ def test_an_endless_loop_is_stopped_and_remembered():
 
 
 def test_arguments_are_left_as_they_are():
-    program = Program("def f(xs):\n    xs.append(1)\n    return xs\n", "f")
+    program = BoundedProgram("def f(xs):\n    xs.append(1)\n    return xs\n", "f")
     xs = [0]
     assert program(xs) == [0, 1]
     assert xs == [0]

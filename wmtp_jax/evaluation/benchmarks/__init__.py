@@ -21,13 +21,13 @@ from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.problems import Problem, PromptOptions, record_problems
 
-__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkTask", "benchmark_of", "load_problems", "read_tasks"]
+__all__ = ["BENCHMARKS", "BenchmarkEntry", "BenchmarkTask", "benchmark_of", "load_problems", "read_tasks"]
 
 _MICROCODE = "storage/datasets_v2/microcode/test.jsonl.gz"
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchmarkEntry:
     """What the evaluator needs to know of a benchmark.
 
     Attributes:
@@ -51,16 +51,16 @@ def _load_microcode(path: Path | None, options: PromptOptions) -> list[Problem]:
 
 
 BENCHMARKS = {
-    "microcode": Benchmark(_load_microcode, needs_consent=False),
-    "humaneval": Benchmark(humaneval.load),
-    "humaneval_plus": Benchmark(humaneval_plus.load),
-    "mbpp": Benchmark(mbpp.load),
-    "mbpp_plus": Benchmark(mbpp_plus.load),
-    "codecontests": Benchmark(codecontests.load),
+    "microcode": BenchmarkEntry(_load_microcode, needs_consent=False),
+    "humaneval": BenchmarkEntry(humaneval.load),
+    "humaneval_plus": BenchmarkEntry(humaneval_plus.load),
+    "mbpp": BenchmarkEntry(mbpp.load),
+    "mbpp_plus": BenchmarkEntry(mbpp_plus.load),
+    "codecontests": BenchmarkEntry(codecontests.load),
 }
 
 
-def benchmark_of(name: str) -> Benchmark:
+def benchmark_of(name: str) -> BenchmarkEntry:
     """The benchmark of a name, or of a .jsonl or .jsonl.gz file of records with tests.
 
     Raises:
@@ -72,7 +72,7 @@ def benchmark_of(name: str) -> Benchmark:
         raise EvaluationError(
             f"unknown benchmark {shown(name)}; expected one of {', '.join(BENCHMARKS)}, or a .jsonl file."
         )
-    return Benchmark(lambda path, options: _load_records(path or Path(name), options))
+    return BenchmarkEntry(lambda path, options: _load_records(path or Path(name), options))
 
 
 def load_problems(
