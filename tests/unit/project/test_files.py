@@ -14,8 +14,10 @@ from wmtp_jax.files import (
     FileLock,
     atomic_directory,
     atomic_file,
+    check_digest,
     files_digest,
     os_errors_named,
+    read_sums,
     sha256_of,
     write_atomically,
 )
@@ -125,3 +127,40 @@ def test_digests(tmp_path):
     assert both == files_digest([tmp_path / "b", tmp_path / "a"])
     (tmp_path / "b").rename(tmp_path / "c")
     assert files_digest([tmp_path / "a", tmp_path / "c"]) != both
+
+
+@pytest.mark.parametrize(("offset", "nbytes"), [(0, None), (3, None), (3, 4), (3, 100), (100, 4), (3, 0)])
+def test_digest_of_a_part(tmp_path, offset, nbytes):
+    (tmp_path / "a").write_bytes(b"0123456789")
+    part = b"0123456789"[offset : None if nbytes is None else offset + nbytes]
+    assert sha256_of(tmp_path / "a", offset, nbytes) == hashlib.sha256(part).hexdigest()
+
+
+def test_sums_in_the_format_of_sha256sum(tmp_path):
+    (tmp_path / "SHA256SUMS").write_text(f"{'a' * 64}  one\n\n{'B' * 64} *two words\n")
+    assert read_sums(tmp_path / "SHA256SUMS") == {"one": "a" * 64, "two words": "b" * 64}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no digest", "line 1: expected a SHA-256 digest and a file name"),
+        (f"{'a' * 64}  a\n{'a' * 64}", "line 2: expected a SHA-256 digest"),
+        (f"{'a' * 64}  ../a", r"line 1: names '\.\./a'; expected files in the directory"),
+        (f"{'a' * 64}  /a", "line 1: names '/a'"),
+        (f"{'a' * 64}  a\n{'b' * 64}  a", "line 2: duplicate file name 'a'"),
+    ],
+)
+def test_wrong_sums(tmp_path, text, message):
+    (tmp_path / "SHA256SUMS").write_text(text)
+    with pytest.raises(FileError, match=message):
+        read_sums(tmp_path / "SHA256SUMS")
+
+
+def test_a_digest_that_differs(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    check_digest(tmp_path / "a", hashlib.sha256(b"a").hexdigest(), "SHA256SUMS")
+    with pytest.raises(FileError, match="a: differs from its digest in SHA256SUMS; restore it"):
+        check_digest(tmp_path / "a", "0" * 64, "SHA256SUMS")
+    with pytest.raises(FileError, match="b: is missing, but SHA256SUMS lists it"):
+        check_digest(tmp_path / "b", "0" * 64, "SHA256SUMS")
