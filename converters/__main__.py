@@ -10,8 +10,8 @@ from pathlib import Path
 from converters.checkpoint import LAYOUTS, open_checkpoint
 from converters.inspect import describe_checkpoint, describe_plan, verify
 from converters.output import check_destination
-from converters.plan import MAX_SHARD_BYTES, make_plan
-from converters.save import convert
+from converters.plan import SHARD_BYTES, fingerprint, make_plan
+from converters.save import run_plan
 from converters.tensor import DTYPES, parse_dtype
 from wmtp_jax import cli
 from wmtp_jax.errors import shown
@@ -71,7 +71,7 @@ def _parser() -> cli.ArgumentParser:
     converting.add_argument(
         "--max_shard_size",
         type=_size,
-        default=MAX_SHARD_BYTES,
+        default=SHARD_BYTES,
         metavar="SIZE",
         help="of a weight file (default: 5GB)",
     )
@@ -106,7 +106,8 @@ def _convert(arguments: argparse.Namespace) -> None:
         return
     what = f"{source.layout.name} -> {plan.target.name}"
     with Progress(plan.nbytes / 1e6, what, unit="MB", rate="MB") as progress:
-        convert(source, plan, arguments.destination, progress)
+        identity = fingerprint(source, plan)
+        run_plan(source, plan, arguments.destination, identity, source.tokenizer_files, progress)
     for note in plan.notes:
         print(f"note: {note}")
     print(

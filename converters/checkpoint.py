@@ -21,34 +21,20 @@ from wmtp_jax.jsonl import read_object
 from wmtp_jax.model import ModelConfig, leaf_shapes
 
 LAYOUTS = {layout.name: layout for layout in (META, HUGGING_FACE, TREE)}
-_TOKENIZER_FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-)
+_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZER_FILES += ("added_tokens.json", "chat_template.jinja", "vocab.json", "merges.txt")
 
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-    """Where in a model's directory its files lie, "." for the directory itself.
+    """Where in a model's directory the weight files, the config and the tokenizer lie."""
 
-    Attributes:
-        weights: of the weight files and their index.
-        configs: of the config file.
-        tokenizer: of the tokenizer's files.
-    """
-
-    weights: str
-    configs: str
-    tokenizer: str
+    weights: str = "."
+    configs: str = "."
+    tokenizer: str = "."
 
 
-FLAT = Folders(weights=".", configs=".", tokenizer=".")
+FLAT = Folders()
 FOLDERS = Folders(weights="safetensors", configs="configs", tokenizer="tokenizer")  # as under storage/models_v2
 
 
@@ -89,6 +75,12 @@ class Checkpoint:
         return sorted(paths | ({self.value_head.path} if self.value_head else set()))
 
     @property
+    def description(self) -> dict[str, str]:
+        """For the manifest of what is made of it."""
+        directory = self.directory.resolve().name
+        return {"layout": self.layout.name, "directory": directory, "weights": self.weights.name}
+
+    @property
     def tokenizer_files(self) -> list[Path]:
         """Files of the tokenizer, which travel along unchanged."""
         folder = self.directory / _folders_of(self.directory).tokenizer
@@ -117,7 +109,7 @@ def open_checkpoint(directory: str | Path, layout: str | None = None) -> Checkpo
 
     Args:
         directory: of a model in any layout, its files side by side or in `FOLDERS`.
-        layout: "meta", "hf" or "flax"; None looks at the config file.
+        layout: "meta", "hf" or "flax"; None takes the one whose config file is there.
 
     Raises:
         ConverterError: not a model, damaged, or tensors that do not fit the config.
@@ -186,14 +178,12 @@ def _find_weights(directory: Path, candidates: tuple[str, ...]) -> Path:
         )
     found = sorted(directory.glob("*.safetensors.index.json")) or sorted(directory.glob("*.safetensors"))
     found = [path for path in found if path.name != VALUE_HEAD_FILE]
-    if len(found) == 1:
-        return found[0]
-    if found:
+    if not found:
+        raise ConverterError(f"{directory}: no weights found; expected one of {', '.join(candidates)}")
+    if len(found) > 1:
         names = ", ".join(path.name for path in found[:5])
-        raise ConverterError(
-            f"{directory}: holds several weight files and no index ({names}); keep one, or add the index"
-        )
-    raise ConverterError(f"{directory}: no weights found; expected one of {', '.join(candidates)}")
+        raise ConverterError(f"{directory}: holds several weight files ({names}); keep one, or add their index")
+    return found[0]
 
 
 def _list_tensors(weights: Path) -> dict[str, StoredTensor]:
@@ -244,9 +234,7 @@ def _decide_tied(
     if output is None or embedding is None or tied is False:
         tied = output is None if tied is None else tied
         return dataclasses.replace(config, tie_embeddings=tied), False
-    equal = (
-        output.shape == embedding.shape and output.type_name == embedding.type_name and same_bytes(output, embedding)
-    )
+    equal = same_bytes(output, embedding)
     if tied and not equal:
         raise ConverterError(
             f"{config_path}: says that the embeddings are tied, but {output.name} differs from {embedding.name}; "

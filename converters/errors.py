@@ -1,5 +1,6 @@
 """The one exception of this package, and tables of what does not fit, with layer numbers folded."""
 
+import collections
 import re
 from collections.abc import Iterable, Mapping
 
@@ -11,14 +12,7 @@ class ConverterError(UserError):
 
 
 def fold(names: Iterable[str]) -> list[str]:
-    """Names that differ in one number only become one: layers.0.w, layers.1.w -> layers.{0-1}.w.
-
-    Args:
-        names: tensor names, in the order in which they are to appear.
-
-    Returns:
-        One entry per pattern; runs of numbers are folded, gaps stay visible ({0-3,7}).
-    """
+    """Names that differ in one number only become one: layers.0.w, layers.1.w, layers.7.w -> layers.{0-1,7}.w."""
     numbers: dict[tuple[str, str], list[int]] = {}
     for name in names:
         parts = re.split(r"(?<=\.)(\d+)(?=\.)", name, maxsplit=1)
@@ -42,16 +36,9 @@ def _runs(numbers: list[int]) -> str:
 
 
 def check_tensors(where: str, expected: Mapping[str, tuple], found: Mapping[str, tuple], explanation: str) -> None:
-    """Every expected tensor is there in its shape, and nothing else is.
+    """Raises ConverterError, with a table, unless every expected tensor is there in its shape and nothing else is.
 
-    Args:
-        where: the directory, for the message.
-        expected: shape per name.
-        found: shape per name.
-        explanation: where the expectation comes from, for the message.
-
-    Raises:
-        ConverterError: one sentence, then a table of missing, unexpected and misshaped tensors.
+    `where` they were found and the `explanation` of what is expected are parts of the message.
     """
     rows: dict[tuple[str, str], list[str]] = {}
     for name, shape in expected.items():
@@ -64,9 +51,7 @@ def check_tensors(where: str, expected: Mapping[str, tuple], found: Mapping[str,
             rows.setdefault(("unexpected", _dims(shape)), []).append(name)
     if not rows:
         return
-    counts: dict[str, int] = {}
-    for (kind, _), names in rows.items():
-        counts[kind] = counts.get(kind, 0) + len(names)
+    counts = collections.Counter(kind for (kind, _), names in rows.items() for _ in names)
     lines = [(kind, name, shape) for (kind, shape), names in rows.items() for name in fold(names)]
     width = max(len(name) for _, name, _ in lines)
     table = "\n".join(f"  {kind:<10} {name:<{width}}  {shape}" for kind, name, shape in sorted(lines)[:60])

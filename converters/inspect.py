@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from converters.checkpoint import Checkpoint
 from converters.errors import ConverterError, fold
@@ -47,33 +48,54 @@ def describe_checkpoint(checkpoint: Checkpoint) -> list[str]:
 def describe_plan(source: Checkpoint, plan: Plan) -> list[str]:
     """The map of a conversion: each target tensor with what it comes from, layers folded."""
     rows: dict[tuple[str, str, str], tuple[dict, dict]] = {}
-    tensors = plan.tensors
-    for name, pieces in plan.pieces.items():
-        tensor = tensors[name]
-        key = (pieces[0][1].leaf, str(list(tensor.shape)), tensor.dtype.name)
-        written, read = rows.setdefault(key, ({}, {}))
+    for name, tensor in plan.tensors.items():
+        pieces = plan.pieces[name]
+        written, read = rows.setdefault((pieces[0][1].leaf, str(list(tensor.shape)), tensor.dtype.name), ({}, {}))
         written[name] = None
         read |= {source.refs[weight].tensor: None for weight, _ in pieces}
-    table = [
-        (" + ".join(fold(written)), shape, dtype, " + ".join(fold(read)))
-        for (_, shape, dtype), (written, read) in rows.items()
-    ]
-    files = list(plan.files)
-    where = files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to the last"
+    joined = lambda names: " + ".join(fold(names))
+    table = [(joined(written), shape, dtype, joined(read)) for (_, shape, dtype), (written, read) in rows.items()]
+    first, *rest = plan.files
+    where = f"{len(plan.files)} files, {first} to the last" if rest else first
     return [
         *_columns([("written", "shape", "dtype", "from"), *table]),
         "",
-        f"{len(tensors)} tensors, {plan.nbytes / 1e9:.3f} GB in {where}, and {plan.target.config_names[0]}",
+        f"{len(plan.tensors)} tensors, {plan.nbytes / 1e9:.3f} GB in {where}, and {plan.target.config_names[0]}",
         *[f"note: {note}" for note in plan.notes],
     ]
 
 
-def verify(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None) -> list[str]:
-    """Reads every byte that manifest.json or SHA256SUMS vouches for.
+class Manifest(NamedTuple):
+    """What manifest.json vouches for: file, dtype, shape and sha256 per tensor, and the digest per other file."""
 
-    Args:
-        checkpoint: an opened directory (so its tensors fit its config).
-        advance: told the number of bytes of each tensor that was read.
+    tensors: dict[str, dict]
+    files: dict[str, str]
+
+
+def read_manifest(checkpoint: Checkpoint) -> Manifest | None:
+    """The manifest of an opened directory; None where there is none of ours.
+
+    Raises:
+        ConverterError: it is malformed, or lists other tensors than the weights hold.
+    """
+    path = checkpoint.directory / MANIFEST
+    record = read_object(path) if path.exists() else {}
+    if record.get("format") != MANIFEST_FORMAT:
+        return None
+    manifest = Manifest(record.get("tensors"), record.get("files"))
+    sound = all(isinstance(part, dict) for part in manifest)
+    if not sound or not all(isinstance(entry, dict) for entry in manifest.tensors.values()):
+        raise ConverterError(f"{path}: has no 'tensors' and 'files'; expected a manifest of this converter")
+    if outside := [name for name in manifest.files if not is_inside(name)]:
+        raise ConverterError(f"{path}: names {shown(outside[0])}; expected files in the directory where it lies")
+    if different := set(manifest.tensors) ^ set(checkpoint.tensors):
+        names = shown(", ".join(fold(sorted(different))[:5]), 300)
+        raise ConverterError(f"{path}: lists other tensors than the weights hold ({names}); convert the model again")
+    return manifest
+
+
+def verify(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None) -> list[str]:
+    """Reads every byte that manifest.json or SHA256SUMS vouches for; `advance` is told the bytes of each tensor.
 
     Returns:
         Sentences about what was found to be right.
@@ -84,11 +106,10 @@ def verify(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbyte
     """
     directory, findings = checkpoint.directory, []
     if (directory / MANIFEST).exists():
-        count = verify_tensors(checkpoint, advance)
-        files = read_object(directory / MANIFEST)["files"]
-        for name, digest in files.items():
+        manifest = verify_tensors(checkpoint, advance)
+        for name, digest in manifest.files.items():
             check_digest(directory / name, digest, MANIFEST)
-        findings.append(f"{count} tensors and {len(files)} files agree with {MANIFEST}")
+        findings.append(f"{len(manifest.tensors)} tensors and {len(manifest.files)} files agree with {MANIFEST}")
     if (directory / SUMS).exists():
         sums = read_sums(directory / SUMS)
         for name, digest in sums.items():
@@ -102,53 +123,30 @@ def verify(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbyte
     return findings
 
 
-def verify_tensors(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None) -> int:
-    """Compares every tensor with manifest.json; returns their number.
+def verify_tensors(checkpoint: Checkpoint, advance: Callable[[int], None] = lambda nbytes: None) -> Manifest:
+    """Compares every tensor with manifest.json, which is returned.
 
-    Args and Raises as of `verify`.
+    Raises:
+        ConverterError: there is no manifest, or tensors differ from it in dtype, shape or bytes.
     """
-    listed = listed_tensors(checkpoint)
-    if not listed:
+    manifest = read_manifest(checkpoint)
+    if manifest is None:
         raise ConverterError(f"{checkpoint.directory}: has no {MANIFEST} of this converter to compare with")
     wrong = []
     for name, tensor in checkpoint.tensors.items():
+        listed = manifest.tensors[name]
         found = {"dtype": tensor.dtype.name, "shape": list(tensor.shape), "sha256": tensor.sha256()}
-        wrong += [(name, field, value) for field, value in found.items() if listed[name].get(field) != value][:1]
+        wrong += [(name, field, value) for field, value in found.items() if listed.get(field) != value][:1]
         advance(tensor.nbytes)
     if wrong:
         name, field, value = wrong[0]
         raise ConverterError(
-            f"{checkpoint.directory}: {len(wrong)} of {len(listed)} tensors differ from {MANIFEST} "
+            f"{checkpoint.directory}: {len(wrong)} of {len(checkpoint.tensors)} tensors differ from {MANIFEST} "
             f"({', '.join(fold(name for name, *_ in wrong)[:5])}): the {field} of {name} is {value}, listed is "
-            f"{listed[name].get(field)}; the files were changed or damaged, so convert or fetch them again"
-        )
-    return len(listed)
-
-
-def listed_tensors(checkpoint: Checkpoint) -> dict[str, dict]:
-    """What manifest.json says about each tensor (file, dtype, shape, sha256); empty without a manifest of ours.
-
-    Raises:
-        ConverterError: it is malformed, or lists other tensors than the weights hold.
-    """
-    path = checkpoint.directory / MANIFEST
-    record = read_object(path) if path.exists() else {}
-    if record.get("format") != MANIFEST_FORMAT:
-        return {}
-    entries, files = record.get("tensors"), record.get("files")
-    texts = isinstance(files, dict) and all(isinstance(digest, str) for digest in files.values())
-    if not texts or not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ConverterError(f"{path}: has no 'tensors' and 'files'; expected a manifest of this converter")
-    for name in files:
-        if not is_inside(name):
-            raise ConverterError(f"{path}: names {shown(name)}; expected files in the directory where it lies")
-    if set(entries) != set(checkpoint.tensors):
-        difference = ", ".join(fold(sorted(set(entries) ^ set(checkpoint.tensors)))[:5])
-        raise ConverterError(
-            f"{path}: lists other tensors than the weights hold ({shown(difference, 300)[1:-1]}); convert the model "
+            f"{shown(manifest.tensors[name].get(field))}; the files were changed or damaged, so convert or fetch them "
             "again"
         )
-    return entries
+    return manifest
 
 
 def _columns(rows: list[tuple[str, ...]]) -> list[str]:

@@ -40,7 +40,7 @@ class Weight:
 
 @dataclasses.dataclass(frozen=True)
 class TensorRef:
-    """Where a layout stores a weight: in which tensor, behind which transform, as which layer of a stacked tensor."""
+    """Where a layout stores a weight: in which tensor, behind which transform, as which layer of a stacked leaf."""
 
     tensor: str
     transform: str
@@ -146,17 +146,7 @@ def weight_shape(leaf: str, leaf_shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def to_weight(stored: np.ndarray, transform: str, shape: tuple[int, ...], head_dim: int) -> np.ndarray:
-    """The weight in a stored tensor.
-
-    Args:
-        stored: as the layout keeps it.
-        transform: AS_IS, TRANSPOSED or ROPE_PERMUTED.
-        shape: the weight's.
-        head_dim: Q, for ROPE_PERMUTED.
-
-    Returns:
-        (in, out) or (D,), RoPE pairs interleaved; a view of `stored` unless rows are permuted.
-    """
+    """The weight, of the given shape (in, out) or (D,), in a stored tensor; a view unless rows are permuted."""
     if transform == AS_IS:
         return stored.reshape(shape)
     if transform == ROPE_PERMUTED:
@@ -177,10 +167,7 @@ def from_weight(weight: np.ndarray, transform: str, head_dim: int) -> np.ndarray
 def copy_tiled(target: np.ndarray, source: np.ndarray, tile: int = 64) -> None:
     """target[...] = source; a transposition goes in square tiles, so that whole cache lines are read and written.
 
-    Args:
-        target: row-major, at most three axes.
-        source: of the same shape and itemsize, in any order.
-        tile: width in elements.
+    The target is row-major with at most three axes, the source of its shape in any order.
     """
     fast_in = min(range(target.ndim), key=lambda axis: source.strides[axis])
     fast_out = target.ndim - 1
@@ -197,45 +184,31 @@ def copy_tiled(target: np.ndarray, source: np.ndarray, tile: int = 64) -> None:
             target[i : i + tile, j : j + tile] = source[i : i + tile, j : j + tile]
 
 
+_FIELD_KINDS = {
+    int: ("an integer below 2**31", lambda value: type(value) is int and abs(value) < 2**31),
+    float: ("a positive number", lambda value: type(value) in (int, float) and 0 < value < 1e30),
+    bool: ("true or false", lambda value: type(value) is bool),
+    str: ("a string", lambda value: type(value) is str),
+    dict: ("an object", lambda value: type(value) is dict),
+}
+
+
 class Fields:
-    """Typed reading of a config file; null counts as absent, and what is never asked for stays in `unread`.
-
-    Args:
-        record: the JSON object.
-        where: the file, for messages.
-    """
-
-    _EXPECTED: Mapping[type, str] = {
-        int: "an integer below 2**31",
-        float: "a positive number",
-        bool: "true or false",
-        str: "a string",
-        dict: "an object",
-    }
+    """Typed reading of the fields of a config file; those that are never asked for stay in `unread`."""
 
     def __init__(self, record: dict[str, Any], where: str):
         self.record, self.where, self.unread = record, where, set(record)
 
     def get(self, name: str, kind: type, default=None):
-        """The field's value, of the type `kind`: int (of 31 bits), float (positive), bool, str or dict.
-
-        Raises:
-            ConverterError: it is of another type or size.
-        """
+        """The field's value, of a kind in `_FIELD_KINDS`; null counts as absent and gives the default."""
         self.unread.discard(name)
         value = self.record.get(name)
         if value is None:
             return default
-        good = isinstance(value, (int, float) if kind is float else kind)
-        if kind is not bool:
-            good = good and not isinstance(value, bool)
-        if kind is float:
-            good = good and 0 < value < 1e30
-        if kind is int:
-            good = good and abs(value) < 2**31
-        if not good:
-            raise ConverterError(f"{self.where}: the field {name!r} is {shown(value)}; expected {self._EXPECTED[kind]}")
-        return float(value) if kind is float else value
+        expected, fits = _FIELD_KINDS[kind]
+        if not fits(value):
+            raise ConverterError(f"{self.where}: the field {name!r} is {shown(value)}; expected {expected}")
+        return kind(value)
 
     def required(self, name: str) -> int:
         """An integer that has to be there."""

@@ -8,7 +8,7 @@ import numpy as np
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.errors import ConverterError
 from converters.layout import Weight, copy_tiled, weights_of
-from converters.tensor import as_bits, check_finite, parse_dtype
+from converters.tensor import as_bits, cast, check_finite, parse_dtype
 from converters.value_head import VALUE_HEAD
 from wmtp_jax.model import ModelConfig
 
@@ -61,9 +61,6 @@ def load_reward_model(
 
     Returns:
         The architecture, the backbone's params, and the value head's kernel [D, 1].
-
-    Raises:
-        ConverterError: as of `load`, and when there is no value head.
     """
     import jax
 
@@ -139,6 +136,4 @@ def _fill(checkpoint: Checkpoint, weight: Weight, leaf_shape: tuple, regions: di
             continue
         copied = np.empty(part.shape, part.dtype)
         copy_tiled(copied, part)
-        with np.errstate(over="ignore"):
-            target[...] = copied.view(matrix.dtype)
-        check_finite(target, str(weight), before_cast=copied.view(matrix.dtype))
+        target[...] = cast(copied.view(matrix.dtype), target.dtype, str(weight))

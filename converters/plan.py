@@ -4,34 +4,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from converters.checkpoint import Checkpoint
 from converters.errors import ConverterError
-from converters.layout import Layout, Origin, Weight, copy_tiled, from_weight
+from converters.layout import Layout, Weight, copy_tiled, from_weight
 from converters.output import OutputTensor
-from converters.tensor import StoredTensor, as_bits, check_finite
+from converters.tensor import as_bits, cast
 from converters.tree import TREE
 from wmtp_jax.model import ModelConfig
 
-MAX_SHARD_BYTES = 5 * 10**9
+SHARD_BYTES = 5 * 10**9
 _CHUNK_BYTES = 16 * 2**20
-
-
-class Source(Protocol):
-    """Where weights come from: a `Checkpoint`, or params in memory."""
-
-    config: ModelConfig
-    origin: Origin | None
-    value_head: StoredTensor | None
-
-    def dtype(self, weight: Weight) -> np.dtype:
-        """Element type of a weight."""
-
-    def read(self, weight: Weight) -> np.ndarray:
-        """A weight as a matrix (in, out) or a vector."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +25,7 @@ class Plan:
     """A conversion, decided.
 
     Attributes:
+        target: layout that is written.
         config: architecture that is written.
         pieces: per target tensor the (source weight, target weight) pairs whose numbers make it up, in order.
         files: target tensors per file.
@@ -70,24 +57,24 @@ class Plan:
             sizes[tensor.dtype.name] = sizes.get(tensor.dtype.name, 0) + tensor.nbytes
         return max(sizes, key=sizes.__getitem__)
 
-    def chunks(self, source: Source, tensor: OutputTensor) -> Iterator[np.ndarray]:
+    def chunks(self, source, tensor: OutputTensor) -> Iterator[np.ndarray]:
         """The bytes of a target tensor as contiguous arrays of some MB; holds one weight at a time."""
         for read, written in self.pieces[tensor.name]:
             yield from _chunks(source.read(read), self.target.ref(self.config, written).transform, self, tensor)
 
 
 def make_plan(
-    source: Source,
+    source,
     target: Layout,
     *,
     dtype: np.dtype | None = None,
     grow_heads: int | None = None,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
+    max_shard_bytes: int = SHARD_BYTES,
 ) -> Plan:
     """Decides a conversion without reading weights.
 
     Args:
-        source: an opened model.
+        source: a `Checkpoint`, params in memory, or what else has their config, origin, value_head, dtype and read.
         target: layout to write.
         dtype: of what is written; None keeps the source's.
         grow_heads: number of heads to give to a plain Llama, or None.
@@ -150,7 +137,7 @@ def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) 
     return config, []
 
 
-def _dtype(source: Source, name: str, pieces: list[tuple[Weight, Weight]]) -> np.dtype:
+def _dtype(source, name: str, pieces: list[tuple[Weight, Weight]]) -> np.dtype:
     dtypes = {source.dtype(read) for read, _ in pieces}
     if len(dtypes) > 1:
         names = ", ".join(sorted(dtype.name for dtype in dtypes))
@@ -182,13 +169,4 @@ def _chunks(weight: np.ndarray, transform: str, plan: Plan, tensor: OutputTensor
         # Always a copy: a chunk that is still being written must not keep the whole weight in memory.
         copied = np.empty(rows.shape, rows.dtype)
         copy_tiled(copied, rows)
-        yield _cast(copied.view(weight.dtype), tensor)
-
-
-def _cast(values: np.ndarray, tensor: OutputTensor) -> np.ndarray:
-    if values.dtype == tensor.dtype:
-        return values
-    with np.errstate(over="ignore"):
-        cast = values.astype(tensor.dtype)
-    check_finite(cast, tensor.name, before_cast=values)
-    return cast
+        yield cast(copied.view(weight.dtype), tensor.dtype, tensor.name)

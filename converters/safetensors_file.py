@@ -64,12 +64,7 @@ def _tensor(path: Path, name: str, entry, start: int) -> tuple[StoredTensor, tup
 
 
 def safetensors_header(tensors: list[tuple[str, tuple[int, ...], object]], metadata: dict[str, str]) -> bytes:
-    """The bytes before the data, padded so that the data start at a multiple of 8.
-
-    Args:
-        tensors: name, shape and dtype, in the order of their bytes.
-        metadata: strings for readers (`format`).
-    """
+    """The bytes before the data of tensors (name, shape, dtype), padded so that the data start at a multiple of 8."""
     header: dict = {"__metadata__": metadata}
     offset = 0
     for name, shape, dtype in tensors:

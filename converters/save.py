@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +13,21 @@ import numpy as np
 from converters.checkpoint import FLAT, Checkpoint, Folders, open_checkpoint
 from converters.errors import ConverterError, check_tensors
 from converters.hugging_face import HUGGING_FACE
-from converters.inspect import listed_tensors
+from converters.inspect import Manifest, read_manifest
 from converters.layout import Layout, Origin, Weight, weight_shape
 from converters.meta import META
 from converters.output import MANIFEST, MANIFEST_FORMAT, open_output
-from converters.plan import MAX_SHARD_BYTES, Plan, Source, fingerprint, make_plan
+from converters.plan import SHARD_BYTES, Plan, make_plan
 from converters.tensor import DTYPES, check_finite, parse_dtype
 from converters.tree import TREE
 from converters.value_head import VALUE_HEAD_FILE, value_head_file
+from wmtp_jax.files import check_digest
 from wmtp_jax.model import ModelConfig, leaf_shapes
 from wmtp_jax.progress import Progress
 
 
 def save_meta(
-    directory: str | Path,
-    config: ModelConfig,
-    params: dict,
-    *,
-    dtype=None,
-    max_shard_bytes=MAX_SHARD_BYTES,
-    source=None,
+    directory: str | Path, config: ModelConfig, params: dict, *, dtype=None, max_shard_bytes=SHARD_BYTES, source=None
 ) -> None:
     """Writes params as a Meta model: params.json and consolidated.safetensors (`safetensors.torch.load_file` reads it).
 
@@ -53,13 +48,7 @@ def save_meta(
 
 
 def save_hf(
-    directory: str | Path,
-    config: ModelConfig,
-    params: dict,
-    *,
-    dtype=None,
-    max_shard_bytes=MAX_SHARD_BYTES,
-    source=None,
+    directory: str | Path, config: ModelConfig, params: dict, *, dtype=None, max_shard_bytes=SHARD_BYTES, source=None
 ) -> None:
     """Writes params as a Hugging Face Llama: config.json and model.safetensors; of several heads head 1 is kept.
 
@@ -69,13 +58,7 @@ def save_hf(
 
 
 def save_tree(
-    directory: str | Path,
-    config: ModelConfig,
-    params: dict,
-    *,
-    dtype=None,
-    max_shard_bytes=MAX_SHARD_BYTES,
-    source=None,
+    directory: str | Path, config: ModelConfig, params: dict, *, dtype=None, max_shard_bytes=SHARD_BYTES, source=None
 ) -> None:
     """Writes params as they are: model_config.json and params.safetensors, one tensor per leaf.
 
@@ -84,13 +67,8 @@ def save_tree(
     _save(TREE, directory, config, params, dtype, max_shard_bytes, source)
 
 
-def convert(source: Checkpoint, plan: Plan, directory: str | Path, progress: Progress | None = None) -> None:
-    """Converts files to files, see `run_plan`; tokenizer files travel along."""
-    run_plan(source, plan, Path(directory), fingerprint(source, plan), source.tokenizer_files, progress)
-
-
 def run_plan(
-    source: Source,
+    source,
     plan: Plan,
     directory: Path,
     identity: str,
@@ -103,8 +81,8 @@ def run_plan(
     """Writes the model directory of a plan, complete or not at all.
 
     Args:
-        source: where the numbers come from; the bytes of a `Checkpoint` with a manifest are compared with it.
-        plan: what to write, as of `make_plan`.
+        source: as of `make_plan`; the bytes of a checkpoint that has a manifest are compared with it.
+        plan: what to write.
         directory: must not exist or be empty.
         identity: equal for conversions that write the same bytes; continues what was killed.
         copies: tokenizer files that travel along.
@@ -116,7 +94,10 @@ def run_plan(
         ConverterError: NaN or infinity, values beyond the dtype, a damaged source.
         FileError: a directory in use, or that cannot be written.
     """
-    with open_output(directory, plan.files, identity, folders) as output, _compared(source) as compare:
+    manifest = read_manifest(source) if isinstance(source, Checkpoint) else None
+    for name, digest in manifest.files.items() if manifest else ():
+        check_digest(source.directory / name, digest, MANIFEST)
+    with open_output(directory, plan.files, identity, folders) as output, _compared(source, manifest) as compare:
         for name, tensor in plan.tensors.items():
             for read, _ in plan.pieces[name]:
                 compare(read)
@@ -125,26 +106,25 @@ def run_plan(
             elif progress:
                 progress.skip(tensor.nbytes / 1e6)
         output.drain()
-        record = plan.target.write_config(
-            plan.config, plan.base, plan.dtype, _output_equals_embedding(plan, output.digests)
-        )
-        manifest = {
+        same = _output_equals_embedding(plan, output.digests)
+        written_config = plan.target.write_config(plan.config, plan.base, plan.dtype, same)
+        written_manifest = {
             "format": MANIFEST_FORMAT,
             "layout": plan.target.name,
-            "source": _describe(source),
+            "source": source.description,
             "notes": list(plan.notes),
             "config": dataclasses.asdict(plan.config),
         }
         others = {f"{folders.tokenizer}/{path.name}": path.read_bytes() for path in copies}
         if source.value_head is not None:
             others[f"{folders.weights}/{VALUE_HEAD_FILE}"] = value_head_file(source.value_head)
-        output.finish({plan.target.config_names[0]: record}, others, manifest, complete)
+        output.finish({plan.target.config_names[0]: written_config}, others, written_manifest, complete)
 
 
 class _Params:
     """A param tree as a source, whose leaves are brought to the host one at a time."""
 
-    value_head = None
+    value_head, description = None, {"layout": "params in memory"}
 
     def __init__(self, config: ModelConfig, params: dict, origin: Origin | None):
         from wmtp_jax.tree import flatten_tree
@@ -184,24 +164,22 @@ def _save(layout: Layout, directory, config, params, dtype, max_shard_bytes, sou
 
 
 @contextlib.contextmanager
-def _compared(source: Source) -> Iterator[Callable[[Weight], None]]:
+def _compared(source, manifest: Manifest | None) -> Iterator[Callable[[Weight], None]]:
     """A function that compares the tensor of a weight with the source's manifest, in a thread, each tensor once."""
-    listed = listed_tensors(source) if isinstance(source, Checkpoint) else {}
-    pending: collections.deque = collections.deque()
+    pending: collections.deque[tuple[str, Future]] = collections.deque()
     seen = set()
 
     def settle(most: int) -> None:
         while len(pending) > most:
             name, future = pending.popleft()
-            if future.result() != listed[name].get("sha256"):
+            if future.result() != manifest.tensors[name].get("sha256"):
                 raise ConverterError(
                     f"{source.directory}: the tensor {name} differs from its digest in {MANIFEST}; it was changed or "
                     "damaged, so fetch or convert it again"
                 )
 
     def compare(weight: Weight) -> None:
-        name = source.refs[weight].tensor if listed else None
-        if name is not None and name not in seen:
+        if manifest and (name := source.refs[weight].tensor) not in seen:
             seen.add(name)
             pending.append((name, pool.submit(source.tensors[name].sha256)))
             settle(2)
@@ -224,13 +202,3 @@ def _output_equals_embedding(plan: Plan, digests: dict[str, str]) -> bool:
         return False
     name = lambda leaf: plan.target.ref(plan.config, Weight(leaf)).tensor
     return digests[name("tok_embeddings.embedding")] == digests[name("output.kernel")]
-
-
-def _describe(source: Source) -> dict:
-    if isinstance(source, Checkpoint):
-        return {
-            "layout": source.layout.name,
-            "directory": source.directory.resolve().name,
-            "weights": source.weights.name,
-        }
-    return {"layout": "params in memory"}

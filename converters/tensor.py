@@ -22,11 +22,7 @@ _EXPONENT_16 = {DTYPES["float16"]: 0x7C00, DTYPES["bfloat16"]: 0x7F80}
 
 
 def parse_dtype(dtype) -> np.dtype | None:
-    """The element type of a name, numpy or JAX dtype; None stays None ("as in the source").
-
-    Raises:
-        ConverterError: not one of float32, float16, bfloat16.
-    """
+    """The element type of a name, numpy or JAX dtype; None stays None ("as in the source")."""
     if dtype is None:
         return None
     try:
@@ -40,11 +36,7 @@ def parse_dtype(dtype) -> np.dtype | None:
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """Little-endian elements in row-major order, `offset` bytes into the file.
-
-    Attributes:
-        dtype: numpy's, or None where the file's element type is none of ours (`type_name` says which).
-    """
+    """Little-endian elements in row-major order, `offset` bytes into the file; dtype None: none of ours."""
 
     name: str
     path: Path
@@ -66,10 +58,7 @@ class StoredTensor:
             )
 
     def read(self, layer: int | None = None) -> np.ndarray:
-        """The values, or one layer of a tensor that is stacked on its leading axis.
-
-        Reads into fresh memory (never maps the file: resident memory stays at one tensor).
-        """
+        """The values, or those of one layer, in fresh memory: a mapped file would grow the resident memory."""
         shape, offset = self.shape, self.offset
         if layer is not None:
             shape = shape[1:]
@@ -99,8 +88,10 @@ def check_tensor_name(path: Path, name: str) -> None:
 
 
 def same_bytes(a: StoredTensor, b: StoredTensor) -> bool:
-    """Whether two tensors of one size hold the same bytes; two views of one place do without being read."""
+    """Whether two tensors are equal in shape, dtype and bytes; two views of one place are without being read."""
     a.check_dtype()
+    if a.shape != b.shape or a.type_name != b.type_name:
+        return False
     if (a.path, a.offset) == (b.path, b.offset):
         return True
     step = 16 * 2**20
@@ -121,32 +112,33 @@ def as_bits(values: np.ndarray) -> np.ndarray:
 
 def is_finite(values: np.ndarray) -> bool:
     """Whether every element of a contiguous array is a number, tested piece by piece to keep temporaries small."""
-    flat = values.reshape(-1)
-    return all(_piece_is_finite(flat[start : start + _PIECE]) for start in range(0, flat.size, _PIECE))
+    flat, exponent = values.reshape(-1), _EXPONENT_16.get(values.dtype)
+    for start in range(0, flat.size, _PIECE):
+        piece = flat[start : start + _PIECE]
+        # Of 16 bits, the exponent's are tested faster than the numbers.
+        if exponent and ((as_bits(piece) & exponent) == exponent).any():
+            return False
+        if not exponent and not np.isfinite(piece).all():
+            return False
+    return True
 
 
-def _piece_is_finite(flat: np.ndarray) -> bool:
-    if flat.dtype.itemsize == 2:  # The exponent bits are tested faster than the numbers.
-        exponent = _EXPONENT_16[flat.dtype]
-        return not ((as_bits(flat) & exponent) == exponent).any()
-    return bool(np.isfinite(flat).all())
-
-
-def check_finite(values: np.ndarray, tensor: str, before_cast: np.ndarray | None = None) -> None:
-    """Refuses NaN and infinity.
-
-    Args:
-        values: to be tested.
-        tensor: its name, for the message.
-        before_cast: the same values in the source's dtype: says whether the cast is to blame.
-
-    Raises:
-        ConverterError: names the tensor.
-    """
-    if is_finite(values):
-        return
-    if before_cast is not None and is_finite(before_cast):
+def check_finite(values: np.ndarray, tensor: str) -> None:
+    """Raises ConverterError, which names the tensor, where there is NaN or infinity."""
+    if not is_finite(values):
         raise ConverterError(
-            f"tensor {tensor} has values beyond the range of {values.dtype}; convert to bfloat16 or float32 instead"
+            f"tensor {tensor} holds NaN or infinity; weights must be finite, so take another checkpoint"
         )
-    raise ConverterError(f"tensor {tensor} holds NaN or infinity; weights must be finite, so take another checkpoint")
+
+
+def cast(values: np.ndarray, dtype: np.dtype, tensor: str) -> np.ndarray:
+    """Finite values in another dtype; raises ConverterError, which names the tensor, where that has no such number."""
+    if values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        converted = values.astype(dtype)
+    if not is_finite(converted):
+        raise ConverterError(
+            f"tensor {tensor} has values beyond the range of {dtype}; convert to bfloat16 or float32 instead"
+        )
+    return converted

@@ -5,12 +5,14 @@ needs and refuses every other name before anything is called.
 """
 
 import collections
+import contextlib
 import io
 import math
 import pickle
 import pickletools
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,30 +93,28 @@ def read_torch(path: Path) -> dict[str, StoredTensor]:
         ConverterError: not such a file, truncated, or a pickle that names anything beyond tensors.
     """
     with open(path, "rb") as file:
-        try:
+        with _any_error(f"{path}: is not a zip of torch.save (1.6 or later), or is truncated; fetch or save it again"):
             root, pickled, entries = _read_archive(path, file)
-        except ConverterError:
-            raise
-        except Exception as error:  # A damaged zip can raise anything at all, as can a malformed pickle.
-            raise ConverterError(
-                f"{path}: is not a zip of torch.save, or is truncated ({shown(str(error))}); "
-                "fetch it again, or save it again if torch before 1.6 wrote it"
-            ) from error
-        try:
+        with _any_error(f"{path}: its data.pkl is malformed; restore it from its source"):
             _check_memo(pickled)
             state = _StateDictUnpickler(pickled, path).load()
             tensors = dict(dict.items(state)) if isinstance(state, dict) else {}  # A pickle can replace state.items.
-        except ConverterError:
-            raise
-        except Exception as error:
-            raise ConverterError(
-                f"{path}: its data.pkl is malformed ({shown(str(error))}); restore it from its source"
-            ) from error
         if not isinstance(state, dict) or not all(isinstance(name, str) for name in tensors):
             raise ConverterError(f"{path}: holds a {type(state).__name__}; expected a state dict of names and tensors")
         for name in tensors:
             check_tensor_name(path, name)
         return {name: _stored(path, file, root, name, view, entries) for name, view in tensors.items()}
+
+
+@contextlib.contextmanager
+def _any_error(sentence: str) -> Iterator[None]:
+    """A damaged zip, as a malformed pickle, can raise anything at all."""
+    try:
+        yield
+    except ConverterError:
+        raise
+    except Exception as error:
+        raise ConverterError(f"{sentence} ({shown(str(error))})") from error
 
 
 def _read_archive(path: Path, file) -> tuple[str, bytes, dict[str, zipfile.ZipInfo]]:
@@ -152,29 +152,19 @@ def _stored(path, file, root, name, view, entries) -> StoredTensor:
         raise ConverterError(f"{path}: the entry {name} is a {type(view).__name__}, not a tensor; save the state dict")
     kind = view.storage.kind
     entry = entries.get(f"{root}data/{view.storage.key}")
-    if (
-        entry is None
-        or entry.compress_type != zipfile.ZIP_STORED
-        or entry.file_size != view.storage.count * kind.itemsize
-    ):
+    nbytes = view.storage.count * kind.itemsize
+    if entry is None or entry.compress_type != zipfile.ZIP_STORED or entry.file_size != nbytes:
         raise ConverterError(f"{path}: the bytes of {name} are missing, compressed or cut short; restore the file")
-    expected = tuple(math.prod(view.shape[axis + 1 :]) for axis in range(len(view.shape)))
-    steps = [(stride, step) for size, stride, step in zip(view.shape, view.strides, expected, strict=True) if size != 1]
-    if any(stride != step for stride, step in steps):
+    steps = [math.prod(view.shape[axis + 1 :]) for axis in range(len(view.shape))]
+    if any(size != 1 and stride != step for size, stride, step in zip(view.shape, view.strides, steps, strict=True)):
         raise ConverterError(f"{path}: tensor {name} is a strided view; save it again with .contiguous()")
-    begin = _data_offset(path, file, entry)
+    file.seek(entry.header_offset)
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise ConverterError(f"{path}: the zip entry of {name} is damaged; restore the file from its source")
+    begin = entry.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))  # A name and an extra field follow.
     reach = view.offset + math.prod(view.shape)
     if reach > view.storage.count or begin + reach * kind.itemsize > path.stat().st_size:
         raise ConverterError(f"{path}: tensor {name} reaches beyond its storage; restore the file from its source")
     offset = begin + view.offset * kind.itemsize
     return StoredTensor(name, path, offset, view.shape, DTYPES.get(kind.type_name), kind.type_name)
-
-
-def _data_offset(path: Path, file, entry: zipfile.ZipInfo) -> int:
-    """Where the entry's bytes start: its local header has a length of its own."""
-    file.seek(entry.header_offset)
-    header = file.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise ConverterError(f"{path}: the zip entry {shown(entry.filename)} is damaged; restore the file")
-    name_length, extra_length = struct.unpack("<HH", header[26:30])
-    return entry.header_offset + 30 + name_length + extra_length

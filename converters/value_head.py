@@ -20,15 +20,9 @@ _COPY, _WRAPPED = "transformer.", "model."
 def take_value_head(
     tensors: dict[str, StoredTensor], weights: Path
 ) -> tuple[dict[str, StoredTensor], StoredTensor | None]:
-    """Splits a reward model into its backbone and its value head.
+    """Splits the tensors of a reward model into its backbone, named as a Hugging Face Llama, and its value head.
 
-    Args:
-        tensors: of the weight files, by name.
-        weights: the weight file or index that they came from; a value head of ours lies beside it.
-
-    Returns:
-        The backbone's tensors under the names of a Hugging Face Llama, and the value head; of a model without one the
-        tensors as they are, and None.
+    Of a model without a value head, in `weights` or in a file of its own beside it: the tensors as they are, and None.
 
     Raises:
         ConverterError: the two copies of the backbone differ, or there are two value heads.
@@ -54,7 +48,7 @@ def take_value_head(
                 f"{weights}: {name} has no counterpart in the language model; expected the same backbone twice, as in "
                 "Starling-RM-7B-alpha, so take the published checkpoint"
             )
-        if original.shape != copy.shape or original.type_name != copy.type_name or not same_bytes(original, copy):
+        if not same_bytes(original, copy):
             raise ConverterError(
                 f"{weights}: {name} differs from {original.name}, of which it should be a copy, so it is unclear which "
                 "one the value head reads; fetch the checkpoint again"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from converters.checkpoint import FOLDERS, open_checkpoint
-from converters.inspect import listed_tensors, verify_tensors
+from converters.inspect import verify_tensors
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
 from wmtp_jax.files import SUMS, check_digest, read_sums, sha256_of
@@ -78,13 +78,13 @@ def verify_model(directory: Path) -> str:
     """
     metadata = check_sums(directory)
     checkpoint = open_checkpoint(directory)
-    verify_tensors(checkpoint)
+    manifest = verify_tensors(checkpoint)
     found = {
         "layout": checkpoint.layout.name,
         "dtype": "+".join(sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()})),
         "parameters": count_parameters(checkpoint),
         "tensors": len(checkpoint.tensors),
-        "digests": {"tensors": tensors_digest(listed_tensors(checkpoint))},
+        "digests": {"tensors": tensors_digest(manifest.tensors)},
     }
     optional = {"tensors", "digests"}  # Exports of training runs say less.
     _compare(directory, metadata, {name: found[name] for name in found if name not in optional or name in metadata})

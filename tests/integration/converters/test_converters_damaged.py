@@ -288,7 +288,7 @@ CASES = {
     "memo of gigabytes": (
         "meta",
         pth(b"\x80\x02}r" + struct.pack("<I", 400_000_000) + b"."),
-        r"data\.pkl is malformed \('memo index 400000000 after 0 entries'\)",
+        r"data\.pkl is malformed; .*'memo index 400000000 after 0 entries'\)",
     ),
     "pth without its storage": ("meta", pth(state_pickle()), r"the bytes of norm\.weight are missing"),
     "pth with a short storage": ("meta", pth(state_pickle(), [("archive/data/0", bytes(8))]), r"norm\.weight are mis"),
@@ -305,7 +305,7 @@ CASES = {
     "pth with too few strides": (
         "meta",
         pth(state_pickle(shape=(2, 2)), [("archive/data/0", bytes(16))]),
-        r"data\.pkl is malformed \('a tensor without a storage or with impossible sizes'\)",
+        r"data\.pkl is malformed; .*'a tensor without a storage or with impossible sizes'\)",
     ),
     "pth of int64": (
         "meta",
@@ -316,7 +316,7 @@ CASES = {
     "flipped bit in a zip entry's name": (
         "meta",
         pth(state_pickle(), [("archive/data/0", bytes(16))], flipped_bit_in_a_name),
-        r"is not a zip of torch\.save, or is truncated",
+        r"is not a zip of torch\.save .*, or is truncated",
     ),
     "duplicate zip entry": (
         "meta",
