@@ -1,7 +1,6 @@
 """python -m converters {inspect,convert,verify}: look at a model in files, convert it, check its digests."""
 
 import argparse
-import functools
 import re
 import sys
 from collections.abc import Sequence
@@ -23,9 +22,7 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT]B)", text.strip(), re.IGNORECASE)
     if not match or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(
-            f"{shown(text)} is not a size; expected a number with KB, MB, GB or TB, as in 5GB"
-        )
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not a size; expected a number with KB, MB, GB or TB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
@@ -37,16 +34,11 @@ def _parser() -> cli.ArgumentParser:
         examples=[f"{prog} inspect models/7B_1T_4", f"{prog} convert models/7B_1T_4 models/7b-flax --to flax"],
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    layout = {"dest": "layout", "choices": list(LAYOUTS), "help": "layout, where the directory holds more than one"}
-
     inspect = commands.add_parser(
         "inspect",
         help="layout, architecture and tensors of a model; reads no weights",
         examples=[f"{prog} inspect models/7B_1T_4", f"{prog} inspect models/both --from hf"],
     )
-    inspect.add_argument("directory", type=Path, metavar="DIR", help="a Meta, Hugging Face or Flax-tree directory")
-    inspect.add_argument("--from", **layout)
-
     converting = commands.add_parser(
         "convert",
         help="write a model in another layout",
@@ -57,33 +49,24 @@ def _parser() -> cli.ArgumentParser:
             f"{prog} convert models/sheared-llama models/sheared-mtp --to meta --grow_heads 4",
         ],
     )
-    converting.add_argument("source", type=Path, metavar="SOURCE", help="a Meta, Hugging Face or Flax-tree directory")
-    converting.add_argument("destination", type=Path, metavar="DESTINATION", help="must not exist or be empty")
-    converting.add_argument("--to", required=True, choices=list(LAYOUTS), help="layout to write")
-    converting.add_argument("--from", **layout)
-    converting.add_argument("--dtype", choices=list(DTYPES), help="of what is written (default: as in the source)")
-    converting.add_argument(
-        "--grow_heads",
-        type=cli.integer(2, 1000),
-        metavar="N",
-        help="make a plain Llama an MTP model; heads copy its last layer",
-    )
-    converting.add_argument(
-        "--max_shard_size",
-        type=_size,
-        default=SHARD_BYTES,
-        metavar="SIZE",
-        help="of a weight file (default: 5GB)",
-    )
-    converting.add_argument("--dry_run", action="store_true", help="print the map and write nothing")
-
+    add = converting.add_argument
+    add("source", type=Path, metavar="SOURCE", help="a Meta, Hugging Face or Flax-tree directory")
+    add("destination", type=Path, metavar="DESTINATION", help="must not exist or be empty")
+    add("--to", required=True, choices=list(LAYOUTS), help="layout to write")
+    add("--dtype", choices=list(DTYPES), help="of what is written (default: as in the source)")
+    heads = "make a plain Llama an MTP model; heads copy its last layer"
+    add("--grow_heads", type=cli.integer(2, 1000), metavar="N", help=heads)
+    add("--max_shard_size", type=_size, default=SHARD_BYTES, metavar="SIZE", help="of a weight file (default: 5GB)")
+    add("--dry_run", action="store_true", help="print the map and write nothing")
     verifying = commands.add_parser(
         "verify",
         help="compare every byte with manifest.json and SHA256SUMS",
         examples=[f"{prog} verify models/7b-flax", f"{prog} verify storage/models_v2/micro-mtp"],
     )
-    verifying.add_argument("directory", type=Path, metavar="DIR", help="a model with one of these files")
-    verifying.add_argument("--from", **layout)
+    for command in (inspect, verifying):
+        command.add_argument("directory", type=Path, metavar="DIR", help="a Meta, Hugging Face or Flax-tree directory")
+    for command in (inspect, converting, verifying):
+        command.add_argument("--from", dest="layout", choices=list(LAYOUTS), help="layout, if DIR holds more than one")
     return parser
 
 
@@ -108,11 +91,9 @@ def _convert(arguments: argparse.Namespace) -> None:
     with Progress(plan.nbytes / 1e6, what, unit="MB", rate="MB") as progress:
         identity = fingerprint(source, plan)
         run_plan(source, plan, arguments.destination, identity, source.tokenizer_files, progress)
-    for note in plan.notes:
-        print(f"note: {note}")
-    print(
-        f"{arguments.destination}: {len(plan.pieces)} tensors in {plan.target.title} layout, {plan.nbytes / 1e9:.3f} GB"
-    )
+    print("".join(f"note: {note}\n" for note in plan.notes), end="")
+    written = f"{len(plan.pieces)} tensors in {plan.target.title} layout, {plan.nbytes / 1e9:.3f} GB"
+    print(f"{arguments.destination}: {written}")
 
 
 def _verify(arguments: argparse.Namespace) -> None:
@@ -120,19 +101,17 @@ def _verify(arguments: argparse.Namespace) -> None:
     megabytes = sum(tensor.nbytes for tensor in checkpoint.tensors.values()) / 1e6
     with Progress(megabytes, "verify", unit="MB", rate="MB") as progress:
         findings = verify(checkpoint, lambda nbytes: progress.advance(nbytes / 1e6))
-    for finding in findings:
-        print(f"{arguments.directory}: {finding}")
+    print("\n".join(f"{arguments.directory}: {finding}" for finding in findings))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code (see `wmtp_jax.cli`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     again = "the same command continues the conversion" if arguments[:1] == ["convert"] else ""
-    return cli.run(functools.partial(_run, arguments), again)
+    return cli.run(lambda: _run(_parser().parse_args(arguments)), again)
 
 
-def _run(argv: Sequence[str]) -> None:
-    arguments = _parser().parse_args(argv)
+def _run(arguments: argparse.Namespace) -> None:
     {"inspect": _inspect, "convert": _convert, "verify": _verify}[arguments.command](arguments)
 
 

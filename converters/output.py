@@ -47,15 +47,10 @@ class OutputTensor:
 def open_output(
     directory: Path, files: dict[str, list[OutputTensor]], fingerprint: str, folders: Folders = FLAT
 ) -> Iterator["Output"]:
-    """Makes a model directory; `Output.finish` has to be the last call of the block.
+    """Makes a model directory with these weight files; `Output.finish` has to be the last call of the block.
 
-    Leaving by a `ConverterError` removes what was written; any other interruption leaves NAME.partial to be continued.
-
-    Args:
-        directory: must not exist or be empty.
-        files: tensors per weight file.
-        fingerprint: of everything that determines the bytes; what another fingerprint left behind is thrown away.
-        folders: of the directory, in which the files are to lie.
+    Leaving by a `ConverterError` removes what was written; any other interruption leaves NAME.partial, which an output
+    of the same fingerprint continues.
 
     Raises:
         ConverterError: the disk is too small, or there is a NAME.partial that no conversion has left.
@@ -77,11 +72,7 @@ def open_output(
 
 
 class Output:
-    """Writes the tensors and what surrounds them; made by `open_output`.
-
-    Attributes:
-        digests: SHA-256 per finished tensor; those that a killed conversion finished are there from the beginning.
-    """
+    """Writes tensors; `digests` has the SHA-256 of those that are finished, from the beginning after a kill."""
 
     def __init__(self, partial, journal, files, fingerprint, folders, stack: contextlib.ExitStack):
         self._directory, self._weights = partial, partial / folders.weights
@@ -116,12 +107,7 @@ class Output:
         stack.callback(lambda: [future.cancel() for future in self._pending])
 
     def write(self, name: str, chunks: Iterable[np.ndarray]) -> None:
-        """Writes a tensor; digest and disk run in a thread beside the producer of the next chunk.
-
-        Args:
-            name: of one of the tensors, not yet in `digests`.
-            chunks: contiguous arrays that make up its bytes in order; must not be changed afterwards.
-        """
+        """Writes a tensor; digest and disk run in a thread beside the producer of the next contiguous chunk."""
         tensor = self._tensors[name]
         digest, offset = hashlib.sha256(), tensor.offset
         for chunk in chunks:
@@ -144,13 +130,13 @@ class Output:
         manifest: dict,
         complete: Callable[[Path], None] | None = None,
     ) -> None:
-        """Writes what surrounds the weights and syncs everything.
+        """Syncs the weights and writes what surrounds them.
 
         Args:
             configs: JSON files by name.
             others: further files by their path in the directory.
             manifest: what manifest.json says besides the digests.
-            complete: called last with the directory under its provisional name; may add files.
+            complete: called last, with the partial directory; may add files.
         """
         self.drain()
         for file in self._files.values():

@@ -22,11 +22,9 @@ _CHUNK_BYTES = 16 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A conversion, decided.
+    """A conversion, decided: the layout and architecture that are written, and how.
 
     Attributes:
-        target: layout that is written.
-        config: architecture that is written.
         pieces: per target tensor the (source weight, target weight) pairs whose numbers make it up, in order.
         files: target tensors per file.
         base: config file to start from, when the model returns to the layout of its origin.
@@ -57,19 +55,29 @@ class Plan:
             sizes[tensor.dtype.name] = sizes.get(tensor.dtype.name, 0) + tensor.nbytes
         return max(sizes, key=sizes.__getitem__)
 
+    def unchanged(self, source: Checkpoint, tensor: OutputTensor) -> str | None:
+        """The source's tensor that has the very bytes of a target tensor; None when they are rearranged or cast."""
+        read = [source.refs[weight] for weight, _ in self.pieces[tensor.name]]
+        written = [self.target.ref(self.config, weight) for _, weight in self.pieces[tensor.name]]
+        stored = source.tensors[read[0].tensor]
+        alike = read == [dataclasses.replace(ref, tensor=stored.name) for ref in written]
+        return stored.name if alike and (stored.shape, stored.dtype) == (tensor.shape, tensor.dtype) else None
+
     def chunks(self, source, tensor: OutputTensor) -> Iterator[np.ndarray]:
         """The bytes of a target tensor as contiguous arrays of some MB; holds one weight at a time."""
         for read, written in self.pieces[tensor.name]:
-            yield from _chunks(source.read(read), self.target.ref(self.config, written).transform, self, tensor)
+            weight = source.read(read)
+            rows = from_weight(as_bits(weight), self.target.ref(self.config, written).transform, self.config.head_dim)
+            step = max(1, _CHUNK_BYTES // (rows.itemsize * rows[0].size))
+            for start in range(0, len(rows), step):
+                # Always a copy: a chunk that is still being written must not keep the whole weight in memory.
+                copied = np.empty_like(rows[start : start + step], order="C")
+                copy_tiled(copied, rows[start : start + step])
+                yield cast(copied.view(weight.dtype), tensor.dtype, tensor.name)
 
 
 def make_plan(
-    source,
-    target: Layout,
-    *,
-    dtype: np.dtype | None = None,
-    grow_heads: int | None = None,
-    max_shard_bytes: int = SHARD_BYTES,
+    source, target: Layout, *, dtype: np.dtype | None = None, grow_heads: int | None = None, max_shard_bytes=SHARD_BYTES
 ) -> Plan:
     """Decides a conversion without reading weights.
 
@@ -78,7 +86,7 @@ def make_plan(
         target: layout to write.
         dtype: of what is written; None keeps the source's.
         grow_heads: number of heads to give to a plain Llama, or None.
-        max_shard_bytes: largest weight file.
+        max_shard_bytes: size above which the weights become several files.
 
     Raises:
         ConverterError: heads cannot be grown, or layers of one leaf differ in dtype.
@@ -108,16 +116,14 @@ def fingerprint(source: Checkpoint, plan: Plan) -> str:
     files = sorted({tensor.path for tensor in source.tensors.values()} | {source.weights})
     files += [source.value_head.path] if source.value_head else []
     stamp = lambda path: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-    record = {
-        "source": [stamp(path) for path in files],
-        "origin": dataclasses.asdict(source.origin),
-        "target": plan.target.name,
-        "config": dataclasses.asdict(plan.config),
-        "files": {
-            name: [[tensor.name, tensor.shape, tensor.dtype.name] for tensor in tensors]
-            for name, tensors in plan.files.items()
-        },
-    }
+    written = [[file, t.name, t.shape, t.dtype.name] for file, tensors in plan.files.items() for t in tensors]
+    record = [
+        [stamp(path) for path in files],
+        dataclasses.asdict(source.origin),
+        plan.target.name,
+        dataclasses.asdict(plan.config),
+        written,
+    ]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
@@ -158,15 +164,3 @@ def _files(tensors: list[OutputTensor], stem: str, max_shard_bytes: int) -> dict
     if len(shards) == 1:
         return {f"{stem}.safetensors": shards[0]}
     return {f"{stem}-{i:05d}-of-{len(shards):05d}.safetensors": shard for i, shard in enumerate(shards, 1)}
-
-
-def _chunks(weight: np.ndarray, transform: str, plan: Plan, tensor: OutputTensor) -> Iterator[np.ndarray]:
-    rows_in_order = from_weight(as_bits(weight), transform, plan.config.head_dim)
-    row_bytes = rows_in_order.itemsize * rows_in_order[0].size
-    step = max(1, _CHUNK_BYTES // row_bytes)
-    for start in range(0, len(rows_in_order), step):
-        rows = rows_in_order[start : start + step]
-        # Always a copy: a chunk that is still being written must not keep the whole weight in memory.
-        copied = np.empty(rows.shape, rows.dtype)
-        copy_tiled(copied, rows)
-        yield cast(copied.view(weight.dtype), tensor.dtype, tensor.name)

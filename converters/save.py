@@ -16,7 +16,7 @@ from converters.hugging_face import HUGGING_FACE
 from converters.inspect import Manifest, read_manifest
 from converters.layout import Layout, Origin, Weight, weight_shape
 from converters.meta import META
-from converters.output import MANIFEST, MANIFEST_FORMAT, open_output
+from converters.output import MANIFEST, MANIFEST_FORMAT, OutputTensor, open_output
 from converters.plan import SHARD_BYTES, Plan, make_plan
 from converters.tensor import DTYPES, check_finite, parse_dtype
 from converters.tree import TREE
@@ -97,15 +97,17 @@ def run_plan(
     manifest = read_manifest(source) if isinstance(source, Checkpoint) else None
     for name, digest in manifest.files.items() if manifest else ():
         check_digest(source.directory / name, digest, MANIFEST)
-    with open_output(directory, plan.files, identity, folders) as output, _compared(source, manifest) as compare:
+    with open_output(directory, plan.files, identity, folders) as output, _compared(source, plan, manifest) as compare:
         for name, tensor in plan.tensors.items():
-            for read, _ in plan.pieces[name]:
-                compare(read)
+            compare(tensor)
             if name not in output.digests:
                 output.write(name, _counted(plan.chunks(source, tensor), progress))
             elif progress:
                 progress.skip(tensor.nbytes / 1e6)
         output.drain()
+        for tensor in plan.tensors.values() if manifest else ():
+            if original := plan.unchanged(source, tensor):
+                _check_tensor(source, manifest, original, output.digests[tensor.name])
         same = _output_equals_embedding(plan, output.digests)
         written_config = plan.target.write_config(plan.config, plan.base, plan.dtype, same)
         written_manifest = {
@@ -164,29 +166,39 @@ def _save(layout: Layout, directory, config, params, dtype, max_shard_bytes, sou
 
 
 @contextlib.contextmanager
-def _compared(source, manifest: Manifest | None) -> Iterator[Callable[[Weight], None]]:
-    """A function that compares the tensor of a weight with the source's manifest, in a thread, each tensor once."""
+def _compared(source, plan: Plan, manifest: Manifest | None) -> Iterator[Callable[[OutputTensor], None]]:
+    """A function that compares what a target tensor is made of with the source's manifest, in a thread.
+
+    What is written as it was read has the same digest as its source, so it needs no second one.
+    """
     pending: collections.deque[tuple[str, Future]] = collections.deque()
     seen = set()
 
     def settle(most: int) -> None:
         while len(pending) > most:
             name, future = pending.popleft()
-            if future.result() != manifest.tensors[name].get("sha256"):
-                raise ConverterError(
-                    f"{source.directory}: the tensor {name} differs from its digest in {MANIFEST}; it was changed or "
-                    "damaged, so fetch or convert it again"
-                )
+            _check_tensor(source, manifest, name, future.result())
 
-    def compare(weight: Weight) -> None:
-        if manifest and (name := source.refs[weight].tensor) not in seen:
-            seen.add(name)
-            pending.append((name, pool.submit(source.tensors[name].sha256)))
-            settle(2)
+    def compare(tensor: OutputTensor) -> None:
+        if manifest is None or plan.unchanged(source, tensor):
+            return
+        for name in {source.refs[read].tensor: None for read, _ in plan.pieces[tensor.name]}:
+            if name not in seen:
+                seen.add(name)
+                pending.append((name, pool.submit(source.tensors[name].sha256)))
+                settle(2)
 
     with ThreadPoolExecutor(1) as pool:
         yield compare
         settle(0)
+
+
+def _check_tensor(source: Checkpoint, manifest: Manifest, name: str, digest: str) -> None:
+    if digest != manifest.tensors[name].get("sha256"):
+        raise ConverterError(
+            f"{source.directory}: the tensor {name} differs from its digest in {MANIFEST}; it was changed or "
+            "damaged, so fetch or convert it again"
+        )
 
 
 def _counted(pieces: Iterator[np.ndarray], progress: Progress | None) -> Iterator[np.ndarray]:

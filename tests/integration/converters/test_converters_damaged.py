@@ -355,6 +355,11 @@ CASES = {
         lambda directory: (directory / "params.json").write_text("{}"),
         r"holds params\.json \(Meta\), config\.json \(Hugging Face\), so its layout is ambiguous",
     ),
+    "flipped bit in what is written unchanged": (
+        "flax",
+        flipped("params.safetensors", 5000),
+        r"the tensor tok_embeddings\.embedding differs from its digest in manifest\.json",
+    ),
     "flipped bit in weights with a manifest": (
         "flax",
         flipped("params.safetensors", -40),
