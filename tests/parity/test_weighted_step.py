@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import weighted_step as oracle
+import weighting_oracle
 from torch_trees import meta_state_dict
 
 from configs import defaults
@@ -153,17 +154,17 @@ class Both:
                 w = np.zeros(len(excess))
                 w[np.argsort(-excess, kind="stable")[:n_kept]] = 1.0
             else:
-                w = oracle.clipped(oracle.mean_one(excess / weighting.temperature), weighting.clip)
+                w = weighting_oracle.clipped(weighting_oracle.mean_one(excess / weighting.temperature), weighting.clip)
             value_part = 0.0
         else:
             value_part, scores = self.oracle_of_values(model, trunk, logits, tokens)
             x = scores[imitated]
             mean, variance = (0.05, 0.1225) if weighting.statistics == "ema" else (x.mean(), x.var())
             z = (x - mean) / np.sqrt(variance)
-            w, self.mixed = oracle.with_entropy_floor(
-                oracle.mean_one(z / weighting.temperature), weighting.entropy_floor
+            w, self.mixed = weighting_oracle.with_entropy_floor(
+                weighting_oracle.mean_one(z / weighting.temperature), weighting.entropy_floor
             )
-            w = oracle.clipped(w, weighting.clip)
+            w = weighting_oracle.clipped(w, weighting.clip)
         self.expected_weights = np.zeros(mask.shape)
         self.expected_weights[imitated] = w
         cross_entropy = oracle.weighted_cross_entropy(logits, self.head_weights, batch, imitated, self.expected_weights)
@@ -185,11 +186,13 @@ class Both:
         value_logits = oracle.value_logits(self.head, inputs)
         values = torch.sigmoid(value_logits)
         fixed = values.detach().double().numpy()
-        ends = oracle.ends_of(mask)
+        ends = weighting_oracle.ends_of(mask)
         lambdas = [settings.lambda_] * len(ENDS)
         if settings.lambda_alpha:
             lambdas = [1 - 1 / (settings.lambda_alpha * (last - first + 1)) for first, last in ends]
-        self.expected_advantages = oracle.advantages(fixed, batch["is_correct"], mask, settings.gamma, lambdas)
+        self.expected_advantages = weighting_oracle.advantages(
+            fixed, batch["is_correct"], mask, settings.gamma, lambdas
+        )
         targets = np.zeros(mask.shape, np.float32)
         states = [(b, j - 1) for b, (first, last) in enumerate(ends) for j in range(first, last + 1)]
         for b, t in states:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weighting_oracle as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,16 +63,6 @@ def test_advantages_by_hand(transform, is_correct, gamma, lambda_, expected):
     np.testing.assert_allclose(actual, [[0.0, *expected]], atol=1e-5)
 
 
-def loop_advantages(values, is_correct, first, last, gamma, lambda_):
-    """The recursion, token by token in float64, for a response that starts at `first` and ends at `last`."""
-    result, following = np.zeros(len(values)), 0.0
-    for j in range(last, first - 1, -1):
-        delta = float(is_correct) - values[j - 1] if j == last else gamma * values[j] - values[j - 1]
-        following = delta + gamma * lambda_ * following
-        result[j] = following
-    return result
-
-
 def test_agrees_with_a_float64_loop_on_a_thousand_responses():
     rng = np.random.default_rng(0)
     rows, longest = 50, 2048
@@ -82,16 +73,9 @@ def test_agrees_with_a_float64_loop_on_a_thousand_responses():
         is_correct = rng.integers(0, 2, rows)
         position = np.arange(longest + 1)
         mask = (position >= firsts[:, None]) & (position < (firsts + lengths)[:, None])
-        gamma = rng.choice([1.0, 0.999, 0.9, 0.0])
-        lambda_ = rng.choice([1.0, 0.95, 0.5, 0.0], rows)
-        actual = advantages(values, is_correct, mask, gamma=gamma, lambda_=lambda_)
-        expected = [
-            loop_advantages(
-                values[b].astype(np.float64), is_correct[b], firsts[b], firsts[b] + lengths[b] - 1, gamma, mixing
-            )
-            for b, mixing in enumerate(lambda_)
-        ]
-        np.testing.assert_allclose(actual, np.array(expected), atol=2e-5)
+        gamma, lambdas = rng.choice([1.0, 0.999, 0.9, 0.0]), rng.choice([1.0, 0.95, 0.5, 0.0], rows)
+        actual = advantages(values, is_correct, mask, gamma=gamma, lambda_=lambdas)
+        np.testing.assert_allclose(actual, oracle.advantages(values, is_correct, mask, gamma, lambdas), atol=2e-5)
 
 
 def episodes(seed=0, rows=6, tokens=40):
@@ -118,9 +102,9 @@ def test_agrees_with_rlax_where_the_episode_ends_with_a_zero_discount(gamma, lam
     np.testing.assert_allclose(actual[:, 1:], peer(rewards, discounts, lambda_, values), atol=1e-5)
 
     returns = jax.vmap(rlax.lambda_returns, in_axes=(0, 0, 0, None))
-    targets, states = value_targets(values, is_correct, mask, returns="lambda", gamma=gamma, lambda_=lambda_)
+    targets, positions = value_targets(values, is_correct, mask, returns="lambda", gamma=gamma, lambda_=lambda_)
     np.testing.assert_allclose(targets[:, :-1], returns(rewards, discounts, values[:, 1:], lambda_), atol=1e-5)
-    np.testing.assert_array_equal(states, mask[:, [*range(1, mask.shape[1]), 0]])
+    np.testing.assert_array_equal(positions, mask[:, [*range(1, mask.shape[1]), 0]])
 
 
 @pytest.mark.parametrize(("lambda_", "by_hand"), [(1.0, [3.0, 2.0, 1.0, 0.0]), (0.4, [1.7256, 1.46, 1.0, 0.0])])
@@ -170,7 +154,7 @@ def test_without_discount_and_mixing_the_advantage_is_outcome_less_baseline(batc
 
 @given(batches(), ratios, ratios)
 @settings(deadline=None, max_examples=50)
-def test_only_the_states_before_response_tokens_influence_anything(batch, gamma, lambda_):
+def test_only_values_before_response_tokens_influence_anything(batch, gamma, lambda_):
     """The value at the last response token, at earlier prompt tokens and on padding may be anything, even NaN."""
     values, is_correct, mask = batch
     elsewhere = np.where(value_positions(mask), values, np.nan)
@@ -221,24 +205,24 @@ def test_length_adaptive_lambda_by_hand():
     np.testing.assert_allclose(actual, [0.9, 0.99, 0.0, 0.0, 0.0], atol=1e-6)
 
 
-def test_monte_carlo_targets_by_hand():
-    targets, states = value_targets(VALUES, np.array([1]), MASK, returns="monte_carlo", gamma=0.9)
-    np.testing.assert_allclose(targets, [[0.729, 0.81, 0.9, 1.0, 0.0]], atol=1e-6)
-    np.testing.assert_array_equal(states, [[True, True, True, True, False]])
-    targets, _ = value_targets(VALUES, np.array([0]), MASK, returns="monte_carlo", gamma=0.9)
-    np.testing.assert_array_equal(targets, np.zeros((1, 5)))
-    targets, _ = value_targets(VALUES, np.array([1]), MASK, returns="monte_carlo", gamma=0.0)
-    np.testing.assert_array_equal(targets, [[0, 0, 0, 1, 0]])
+@pytest.mark.parametrize(
+    ("is_correct", "gamma", "expected"),
+    [(1, 0.9, [0.729, 0.81, 0.9, 1.0, 0.0]), (0, 0.9, [0, 0, 0, 0, 0]), (1, 0.0, [0, 0, 0, 1, 0])],
+)
+def test_monte_carlo_targets_by_hand(is_correct, gamma, expected):
+    targets, positions = value_targets(VALUES, np.array([is_correct]), MASK, returns="monte_carlo", gamma=gamma)
+    np.testing.assert_allclose(targets, [expected], atol=1e-6)
+    np.testing.assert_array_equal(positions, [[True, True, True, True, False]])
 
 
 @given(batches(), ratios)
 @settings(deadline=None, max_examples=50)
 def test_lambda_returns_at_lambda_one_are_monte_carlo_returns(batch, gamma):
     values, is_correct, mask = batch
-    targets, states = lambda_targets(values, is_correct, mask, gamma=gamma, lambda_=1.0)
-    expected, states_of_expected = monte_carlo_targets(values, is_correct, mask, gamma=gamma)
+    targets, positions = lambda_targets(values, is_correct, mask, gamma=gamma, lambda_=1.0)
+    expected, expected_positions = monte_carlo_targets(values, is_correct, mask, gamma=gamma)
     np.testing.assert_allclose(targets, expected, atol=1e-5)
-    np.testing.assert_array_equal(states, states_of_expected)
+    np.testing.assert_array_equal(positions, expected_positions)
 
 
 def test_targets_are_constants():

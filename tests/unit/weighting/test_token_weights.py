@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import weighting_oracle as oracle
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -42,11 +43,6 @@ def weights(scores, mask, *, normalization="zscore", temperature=1.0, entropy_fl
     )
 
 
-def entropy(w):
-    p = np.asarray(w, np.float64) / np.sum(w, dtype=np.float64)
-    return -np.sum(p * np.log(np.where(p > 0, p, 1.0))) / np.log(len(p)) if len(p) > 1 else 1.0
-
-
 @pytest.mark.parametrize(
     ("changes", "expected", "tolerance"),
     [
@@ -80,37 +76,6 @@ def test_mixing_of_the_entropy_floor_by_hand():
     np.testing.assert_allclose((floored - free) / (1 - free), 0.2192, atol=1e-4)
 
 
-def oracle(x, *, normalization, temperature, entropy_floor, clip):
-    """The four steps on the T scores alone, in float64; the clip's c from its sorted breakpoints."""
-    x = np.asarray(x, np.float64)
-    if normalization == "zscore":
-        x = (x - x.mean()) / np.sqrt(x.var() + 1e-12)
-    elif normalization == "minmax":
-        x = (x - x.min()) / (np.ptp(x) or 1.0)
-    p = np.exp((x - x.max()) / temperature)
-    p /= p.sum()
-    low, high = 0.0, 1.0
-    if entropy(p) < entropy_floor:
-        for _ in range(60):
-            e = (low + high) / 2
-            low, high = (e, high) if entropy((1 - e) * p + e / len(p)) < entropy_floor else (low, e)
-        p = (1 - high) * p + high / len(p)
-    w = p * len(p)
-    least, most = clip
-    if w.min() >= least and w.max() <= most:
-        return w
-    # mean(clip(c w)) is piecewise linear in c with a kink wherever a weight meets a bound.
-    kinks = np.unique(np.concatenate([least / w, most / w, [0.0]]))
-    lowest, highest = 0, len(kinks) - 1
-    mean = lambda c: np.clip(c * w, least, most).mean()
-    while highest - lowest > 1:
-        middle = (lowest + highest) // 2
-        lowest, highest = (middle, highest) if mean(kinks[middle]) < 1 else (lowest, middle)
-    c0, c1 = kinks[lowest], kinks[highest]
-    c = c0 + (1 - mean(c0)) * (c1 - c0) / (mean(c1) - mean(c0))
-    return np.clip(c * w, least, most)
-
-
 def test_agrees_with_a_float64_oracle_on_a_thousand_batches():
     rng = np.random.default_rng(1)
     floors, clips = 0, 0
@@ -125,11 +90,9 @@ def test_agrees_with_a_float64_oracle_on_a_thousand_batches():
             "entropy_floor": rng.choice([0.0, 0.01, 0.9, 0.99]),
             "clip": [(0.1, 5.0), (0.0, 1.5), (0.5, 40.0), (0.9, 1.1)][rng.integers(4)],
         }
-        expected = oracle(scores[mask], **chosen)
-        floors += (
-            entropy(oracle(scores[mask], **{**chosen, "entropy_floor": 0.0, "clip": (0, 1e9)}))
-            < chosen["entropy_floor"]
-        )
+        expected = oracle.token_weights(scores[mask], **chosen)
+        free = oracle.mean_one(oracle.normalized(scores[mask], chosen["normalization"]) / chosen["temperature"])
+        floors += oracle.entropy(free) < chosen["entropy_floor"]
         clips += expected.min() == chosen["clip"][0] or expected.max() == chosen["clip"][1]
         actual = weights(scores, mask, **chosen)
         # Clipping may scale a small share of the uniform weights a hundredfold, and fp32 rounding with it.
@@ -174,10 +137,10 @@ def test_entropy_floor_is_reached_and_not_overshot(batch, temperature, floor):
     scores, mask = batch
     free = weights(scores, mask, normalization="none", temperature=temperature)[mask]
     floored = weights(scores, mask, normalization="none", temperature=temperature, entropy_floor=floor)[mask]
-    if entropy(free) >= floor:
+    if oracle.entropy(free) >= floor:
         np.testing.assert_allclose(floored, free, atol=1e-5)
     else:
-        np.testing.assert_allclose(entropy(floored), floor, atol=3e-6)
+        np.testing.assert_allclose(oracle.entropy(floored), floor, atol=3e-6)
 
 
 @given(st.floats(-(2.0**100), 2.0**100, width=32), normalizations, temperatures, floor_values, clips)
@@ -275,7 +238,7 @@ def test_huge_scores_and_a_million_tokens_stay_finite_and_exact():
     scores = rng.standard_normal((512, 2048)).astype(np.float32)
     mask = np.ones(scores.shape, bool)
     chosen = {"temperature": 0.5, "entropy_floor": 0.98, "clip": (0.1, 5.0)}
-    expected = oracle(scores.ravel(), normalization="zscore", **chosen)
+    expected = oracle.token_weights(scores.ravel(), normalization="zscore", **chosen)
     for scale, offset in ((1.0, 0.0), (1e30, 0.0), (1e-3, 0.0)):
         actual = weights(scores * np.float32(scale) + np.float32(offset), mask, **chosen).ravel()
         # Scores of 1e-3 feel the 1e-12 under the root: one part in 2 million.
