@@ -1,7 +1,8 @@
 """Every field of a training config: its value in the micro preset, and the range it may have.
 
-An experiment starts from `get_config()` and changes what makes it that experiment. Each field can be set on the command
-line: `--config.optimizer.learning_rate=3e-4`. Paths are relative to the working directory or else to the project's root.
+An experiment starts from `get_config()` and changes what makes it that experiment. Each field can be set on the
+command line: `--config.optimizer.learning_rate=3e-4`. Paths are relative to the working directory, or else to the
+project's root.
 """
 
 from typing import Any
@@ -23,6 +24,7 @@ from configs.ranges import (
     one_of,
     text,
 )
+from wmtp_jax.objectives import OBJECTIVES
 
 
 def _optimizer(group: str, learning_rate: float) -> dict[str, tuple[Any, Range]]:
@@ -57,7 +59,7 @@ _WEIGHT = at_least(0)
 FIELDS: dict[str, tuple[Any, Range]] = {
     "run_name": ("baseline", text("letters, digits, '.', '_' and '-'", r"[A-Za-z0-9][\w.\-]*")),
     "seed": (0, at_least(0, 2**63 - 1)),
-    "objective": ("baseline", _PATH),  # a file of wmtp_jax/objectives
+    "objective": ("baseline", one_of(*OBJECTIVES)),
     # The model.
     "model.path": ("storage/models_v2/micro-mtp", _OPTIONAL_PATH),  # "" for a fresh one
     "model.tokenizer": ("", _OPTIONAL_PATH),  # "" takes the one beside the model

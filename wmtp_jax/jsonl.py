@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -112,6 +112,15 @@ def read_lines(path: str | Path) -> Iterator[bytes]:
             ) from error
         except OSError as error:
             raise FileError(f"{path}:{number + 1}: cannot be read ({error.strerror}); copy the file again") from error
+
+
+def fields_of(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every field of nested mappings: {"a": {"b": 1}} gives ("a.b", 1)."""
+    for name, value in record.items():
+        if hasattr(value, "items"):  # a dict, or a ConfigDict
+            yield from fields_of(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def check_is_file(path: Path, expected: str = "a file") -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wmtp_jax.files import write_atomically
+from wmtp_jax.jsonl import fields_of
 from wmtp_jax.report.plot import loss_plot
 from wmtp_jax.report.table import HEADER, Measure, table_cells
-from wmtp_jax.training.run_directory import write_text_atomically
 
 _STYLE = """
 :root { --ink: #1d2430; --soft: #667085; --line: #e4e7ec; --good: #067647; --bad: #b42318; --card: #ffffff; }
@@ -39,19 +40,23 @@ details td { white-space: normal; word-break: break-word; text-align: left; }
 
 
 def write_report(
-    run_directory: Path, rows: Sequence[Measure | tuple[str, float, float, str]], model_directory: Path | None = None
+    run_directory: Path,
+    rows: Sequence[Measure | tuple[str, float, float, str]],
+    metrics: Sequence[Mapping[str, Any]],
+    model_directory: Path | None = None,
 ) -> Path:
     """Writes loss.png and report.html into a run directory: table, plot, config, environment.
 
     Args:
-        run_directory: holds config.json, environment.json and metrics.jsonl.
+        run_directory: holds config.json and environment.json.
         rows: of the closing table.
+        metrics: entries of metrics.jsonl.
         model_directory: where the trained model was exported to.
 
     Returns:
         The page's path.
     """
-    loss_plot(run_directory / "metrics.jsonl", run_directory / "loss.png")
+    loss_plot(metrics, run_directory / "loss.png")
     plot = base64.b64encode((run_directory / "loss.png").read_bytes()).decode()
     config = json.loads((run_directory / "config.json").read_text(encoding="utf-8"))
     starts = json.loads((run_directory / "environment.json").read_text(encoding="utf-8"))["starts"]
@@ -82,7 +87,7 @@ def write_report(
         f"{''.join(sections)}</main></body></html>\n"
     )
     path = run_directory / "report.html"
-    write_text_atomically(path, page)
+    write_atomically(path, page)
     return path
 
 
@@ -97,19 +102,12 @@ def _measures(rows: Sequence[Measure | tuple[str, float, float, str]]) -> str:
 
 
 def _key_values(values: Mapping[str, Any]) -> str:
+    texts = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in fields_of(values))
     rows = "".join(
         f'<tr><td class="code">{html.escape(key)}</td><td class="code">{html.escape(text)}</td></tr>'
-        for key, text in _flat(values)
+        for key, text in texts
     )
     return f"<table>{rows}</table>"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = ""):
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value if isinstance(value, str) else json.dumps(value)
 
 
 def _hardware(start: Mapping[str, Any]) -> str:

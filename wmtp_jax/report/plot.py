@@ -1,17 +1,18 @@
 """The loss of every head over the run."""
 
-import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from wmtp_jax.training.metrics import read_metrics
+from wmtp_jax.files import atomic_file
 
 _HEAD_LOSS = re.compile(r"(valid/)?loss_head_(\d+)")
 _MANY_POINTS = 150
 
 
-def loss_plot(metrics_path: Path, out_png: Path) -> None:
-    """Draws training loss (lines) and validation loss (dots) of every head from a metrics.jsonl.
+def loss_plot(metrics: Sequence[Mapping[str, Any]], out_png: Path) -> None:
+    """Draws training loss (lines) and validation loss (dots) of every head from the entries of a metrics.jsonl.
 
     Long runs show the running mean over their measurements, which stand behind it in a lighter tone.
     """
@@ -19,7 +20,7 @@ def loss_plot(metrics_path: Path, out_png: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    curves = _curves(metrics_path)
+    curves = _curves(metrics)
     heads = sorted({head for _, head in curves})
     figure = Figure(figsize=(8, 4.2), dpi=160, layout="constrained")
     axes = figure.add_subplot()
@@ -49,14 +50,13 @@ def loss_plot(metrics_path: Path, out_png: Path) -> None:
     if any(valid for valid, _ in curves):
         keys.append(Line2D([], [], color="#666666", marker="o", ls="", mec="white", ms=7, label="validation"))
     axes.legend(handles=keys, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    temporary = out_png.with_name(f".{out_png.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, out_png)
+    with atomic_file(out_png) as file:
+        figure.savefig(file, format="png")
 
 
-def _curves(metrics_path: Path) -> dict[tuple[bool, int], list[tuple[int, float]]]:
+def _curves(metrics: Sequence[Mapping[str, Any]]) -> dict[tuple[bool, int], list[tuple[int, float]]]:
     curves = {}
-    for entry in read_metrics(metrics_path):
+    for entry in metrics:
         for name, value in entry.items():
             if (match := _HEAD_LOSS.fullmatch(name)) and value is not None:
                 curves.setdefault((bool(match[1]), int(match[2])), []).append((entry["step"], value))

@@ -1,9 +1,10 @@
 """One solution, token by token: what the critic thinks after each, and what each counts in training."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from wmtp_jax.files import atomic_file
 
 _TOKENS_PER_LINE, _LONGEST_TEXT = 48, 12
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#999999"  # told apart by every kind of colour vision
@@ -56,9 +57,8 @@ def solution_plot(
             label.set(rotation=90, family="monospace", fontsize=8, parse_math=False)
     if title:
         figure.suptitle(title, fontsize=11, parse_math=False)
-    temporary = out_png.with_name(f".{out_png.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, out_png)
+    with atomic_file(out_png) as file:
+        figure.savefig(file, format="png")
 
 
 def _draw(axes, name: str, shown: range, numbers: list[float]) -> None:

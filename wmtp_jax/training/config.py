@@ -4,7 +4,7 @@ import argparse
 import ast
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from configs import defaults
 from configs.ranges import is_number
 from wmtp_jax.cli import ArgumentParser
 from wmtp_jax.errors import UserError, shown
+from wmtp_jax.jsonl import fields_of
 
 _EXAMPLES = (
     "python -m wmtp_jax.train --config configs/verifiable.py",
@@ -135,15 +136,6 @@ def validate(config: ConfigDict) -> None:
         )
     if not config.model.path and not config.model.tokenizer:
         raise ConfigError("config.model.tokenizer is empty; a fresh model needs the path of a tokenizer.model")
-
-
-def fields_of(config: ConfigDict | dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of every field; an empty group has none."""
-    for name, value in config.items():
-        if isinstance(value, ConfigDict | dict):
-            yield from fields_of(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _parser(config: ConfigDict) -> ArgumentParser:

@@ -1,17 +1,15 @@
 """A trained critic as a directory that another run can use: critic.safetensors and critic.json."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
+from wmtp_jax.files import atomic_directory, write_atomically
 from wmtp_jax.training.errors import TrainingError
-from wmtp_jax.training.run_directory import write_text_atomically
 
 _WEIGHTS, _RECORD = "critic.safetensors", "critic.json"
 
@@ -25,16 +23,11 @@ def save_critic(directory: Path, value_params: dict, settings: dict, measures: d
         settings: what the values depend on beside the parameters, plain JSON values.
         measures: what it reached on the validation split.
     """
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     leaves = {name: np.ascontiguousarray(leaf) for name, leaf in _by_name(value_params).items()}
-    save_file(leaves, partial / _WEIGHTS)
-    with open(partial / _WEIGHTS, "rb") as file:
-        os.fsync(file.fileno())
-    write_text_atomically(partial / _RECORD, json.dumps({"settings": settings, "valid": measures}, indent=2) + "\n")
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+    record = json.dumps({"settings": settings, "valid": measures}, indent=2) + "\n"
+    with atomic_directory(directory, replace=True) as partial:
+        write_atomically(partial / _WEIGHTS, save(leaves))
+        write_atomically(partial / _RECORD, record)
 
 
 def load_critic(directory: Path, like: dict, settings: dict) -> dict:

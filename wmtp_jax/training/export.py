@@ -3,39 +3,34 @@
 import shutil
 from pathlib import Path
 
+import jax
 import ml_collections
 
 import converters
-from wmtp_jax.model import ModelConfig
 from wmtp_jax.storage import is_complete, resolve, write_checksums
-from wmtp_jax.training.assets import Assets, n_parameters
+from wmtp_jax.training.assets import Assets
 
 _SAVE = {"meta": converters.save_meta, "hf": converters.save_hf}
 
 
 def export_model(
-    directory: Path,
-    config: ml_collections.ConfigDict,
-    model_config: ModelConfig,
-    params: dict,
-    assets: Assets,
-    measures: dict[str, float],
+    directory: Path, config: ml_collections.ConfigDict, assets: Assets, params: dict, measures: dict[str, float]
 ) -> None:
-    """Writes weights, architecture, tokenizer, metadata.json and SHA256SUMS; an export that is there is left alone.
+    """Writes weights, architecture, tokenizer, metadata.json and SHA256SUMS; a complete export is left alone.
 
     Args:
         directory: of the export.
         config: of the run.
-        model_config: the architecture.
+        assets: give the architecture and the tokenizer.
         params: the trained parameters.
-        assets: gives the tokenizer.
         measures: what the model reached on the validation split, for metadata.json.
     """
     if is_complete(directory):
         return
     shutil.rmtree(directory, ignore_errors=True)
     source = resolve(config.model.path) if config.model.path else None
-    _SAVE[config.export.layout](directory, model_config, params, dtype=config.export.dtype, source=source)
+    save = _SAVE[config.export.layout]
+    save(directory, assets.model_config, params, dtype=config.export.dtype, source=source)
     shutil.copyfile(assets.tokenizer.path, directory / "tokenizer.model")
     write_checksums(
         directory,
@@ -48,3 +43,8 @@ def export_model(
             "valid": measures,
         },
     )
+
+
+def n_parameters(params: dict) -> int:
+    """Number of weights in a tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,19 +1,31 @@
-"""Ctrl-C and the scheduler's SIGTERM: finish the step, save, leave."""
+"""Ctrl-C and the scheduler's SIGTERM: finish the step, save, exit."""
 
 import os
 import signal
 
+from wmtp_jax.cli import Terminated
+
 
 class Interruption:
-    """Notes the first signal for the training loop to poll; a second Ctrl-C leaves at once.
+    """Notes the first signal for the training loop to poll; a second Ctrl-C exits at once.
 
-    Use as a context manager in the main thread; the handlers found before are put back at the end. Leaving at once is
+    Use as a context manager in the main thread; the handlers found before are put back at the end. Exiting at once is
     safe: a checkpoint that is being written has not taken its name yet.
     """
 
     def __init__(self):
-        self.requested = False
+        self._number: int | None = None
         self._previous = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal arrived."""
+        return self._number is not None
+
+    def raise_if_requested(self) -> None:
+        """Ends the command the way the signal would have: KeyboardInterrupt or Terminated."""
+        if self.requested:
+            raise KeyboardInterrupt if self._number == signal.SIGINT else Terminated
 
     def __enter__(self) -> "Interruption":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -30,5 +42,5 @@ class Interruption:
         if not self.requested:
             # print() is not safe here: the signal may have come in the middle of another one.
             name = signal.Signals(number).name
-            os.write(2, f"\n{name}: saving after this step, then leaving; Ctrl-C (again) leaves at once\n".encode())
-        self.requested = True
+            os.write(2, f"\n{name}: saving after this step, then exiting; Ctrl-C (again) exits at once\n".encode())
+            self._number = number

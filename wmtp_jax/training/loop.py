@@ -1,105 +1,131 @@
-"""The thin shell around a step: it feeds, logs and saves; all arithmetic is in the step."""
+"""The loop of a stage: it feeds the step, reads the metrics of step t while step t+1 runs, and saves."""
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 
 from wmtp_jax.data import TrainingBatches
+from wmtp_jax.objectives.objective import Batch
+from wmtp_jax.progress import Progress
 from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.interruption import Interruption
 from wmtp_jax.training.metrics import MetricsWriter
-from wmtp_jax.training.progress import Progress
 from wmtp_jax.training.state import TrainState
-from wmtp_jax.training.step import Batch, Step
+from wmtp_jax.training.step import Step
 from wmtp_jax.training.tracking import Tracker
 
-_READ = ("tokens", "segment_ids", "target_mask", "is_correct", "reference_nll", "reward")
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What the loop has to know of a stage beside its step and its data.
+
+    Attributes:
+        n_steps: of the whole stage.
+        checkpoints: directory.
+        metrics: file, one line per `log_every` steps.
+        keep_checkpoints: how many.
+        checkpoint_every: steps; the last step has one too.
+        log_every: steps.
+        max_skipped: non-finite steps in a row that end the run.
+        shown: the metrics to show while it runs.
+        learning_rate: of the update after so many steps.
+        flops: matmul FLOPs of a step of B rows and S positions.
+        peak_flops: FLOP/s of the machine; None shows no share of it.
+        tracker: MLflow, or None.
+    """
+
+    n_steps: int
+    checkpoints: Path
+    metrics: Path
+    keep_checkpoints: int
+    checkpoint_every: int
+    log_every: int
+    max_skipped: int
+    shown: tuple[str, ...]
+    learning_rate: Callable[[int], float]
+    flops: Callable[[int, int], float]
+    peak_flops: float | None = None
+    tracker: Tracker | None = None
 
 
 def fit(
+    stage: Stage,
     step_of: Step,
-    state: TrainState,
+    create_state: Callable[[], TrainState],
     batches: TrainingBatches,
-    checkpoints: Checkpoints,
-    *,
-    n_steps: int,
-    log_every: int,
-    checkpoint_every: int,
-    max_skipped: int,
-    metrics_file: MetricsWriter,
-    progress: Progress,
-    tracker: Tracker | None,
-    shown: Callable[[dict[str, float]], list[float]],
-    flops: Callable[[int, int], float],
-    extra: Callable[[int], dict[str, float]],
-    ended: Callable[[int, TrainState], bool] | None = None,
-) -> tuple[TrainState, bool]:
-    """Runs the steps after state.step. Metrics of a step are read while the next one runs.
+    after_checkpoint: Callable[[int, TrainState, MetricsWriter, Progress], bool] | None = None,
+) -> TrainState:
+    """Runs a stage from its newest checkpoint, or from its beginning, to its end.
 
     Args:
+        stage: see `Stage`.
         step_of: the jitted step; it may donate the state.
-        state: where to begin.
-        batches: stand where the state stands.
-        checkpoints: take the state, and the position in the data.
-        n_steps: of the whole stage.
-        log_every: steps per line of metrics.
-        checkpoint_every: steps per checkpoint; the last step has one too.
-        max_skipped: non-finite steps in a row that end the run.
-        metrics_file: metrics.jsonl.
-        progress: what a person sees.
-        tracker: MLflow, or None.
-        shown: the losses to show, of a step's metrics.
-        flops: matmul FLOPs of a step of B rows and S positions.
-        extra: metrics that the step does not know, such as the learning rate.
-        ended: called after every checkpoint with the state saved; True ends the stage early.
-
-    Returns:
-        The state, and whether the stage came to its end: False when a signal asked to stop; everything is saved then.
+        create_state: the state before the first step.
+        batches: at the beginning of the data.
+        after_checkpoint: called with the step, its state, the metrics file and the progress line; True ends the stage.
 
     Raises:
         TrainingError: the loss stays non-finite, or a checkpoint cannot be written.
+        KeyboardInterrupt, Terminated: a signal asked to stop; everything is saved.
     """
+    with Checkpoints(stage.checkpoints, stage.keep_checkpoints) as checkpoints:
+        restored = checkpoints.restore_latest(jax.eval_shape(create_state))
+        if restored is None:
+            state = create_state()
+        else:
+            done, state, data_state = restored
+            batches.set_state(data_state)
+            print(f"continuing after step {done}")
+        first = int(state.step) + 1
 
-    def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
-        metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        progress.update(step, shown(metrics), tokens=shape[0] * shape[1], flops=flops(*shape))
-        if step % log_every == 0 or step in (1, n_steps):
-            metrics |= extra(step)
-            metrics_file.write(step, metrics)
-            if tracker:
-                tracker.log(step, metrics)
-        if metrics["skipped_in_row"] >= max_skipped:
-            good = checkpoints.last_step
-            raise TrainingError(
-                f"loss or gradient was not finite for {max_skipped} steps in a row, up to step {step}; the last good "
-                f"checkpoint is {'none' if good is None else f'of step {good}'}: lower the learning rate or look at "
-                "the data, and start under another --run_name"
-            )
+        with (
+            MetricsWriter(stage.metrics, next_step=first) as metrics_file,
+            Progress(stage.n_steps, "step", rate="tokens", compiles=True) as progress,
+            Interruption() as interruption,
+        ):
 
-    first = int(state.step) + 1
-    with metrics_file, progress, Interruption() as interruption:
-        running = None
-        for step in range(first, n_steps + 1):
-            batch = next(batches)
-            state, metrics = step_of(state, batch)
-            if running:
-                report(*running)
-            running = step, batch["tokens"].shape, metrics
-            last = interruption.requested or step == n_steps
-            if last or step % checkpoint_every == 0:
-                report(*running)
-                running = None
-                done = bool(ended and ended(step, state))
-                checkpoints.save(step, state, batches.get_state(), wait=last or done)
-                progress.restart_clock()
-                if done:
-                    return state, True
-            if interruption.requested:
-                return state, step == n_steps
-    return state, True
+            def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
+                metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+                losses = " ".join(f"{metrics[name]:.3f}" for name in stage.shown)
+                seconds = stage.flops(*shape) / stage.peak_flops if stage.peak_flops else 0.0
+                progress.update(step, f"loss {losses}", work=shape[0] * shape[1], peak_seconds=seconds)
+                if step % stage.log_every == 0 or step in (1, stage.n_steps):
+                    metrics["learning_rate"] = float(stage.learning_rate(step - 1))
+                    metrics_file.write(step, metrics)
+                    if stage.tracker:
+                        stage.tracker.log(step, metrics)
+                if metrics["skipped_in_row"] >= stage.max_skipped:
+                    good = checkpoints.last_step
+                    raise TrainingError(
+                        f"loss or gradient was not finite for {stage.max_skipped} steps in a row, up to step {step}; "
+                        f"the last good checkpoint is {'none' if good is None else f'of step {good}'}: lower the "
+                        "learning rate or look at the data, and start under another --run_name"
+                    )
+
+            running = None
+            for step in range(first, stage.n_steps + 1):
+                batch = next(batches)
+                state, metrics = step_of(state, device_batch(batch))
+                if running:
+                    report(*running)
+                running = step, batch["tokens"].shape, metrics
+                last = interruption.requested or step == stage.n_steps
+                if last or step % stage.checkpoint_every == 0:
+                    report(*running)
+                    running = None
+                    ended = bool(after_checkpoint and after_checkpoint(step, state, metrics_file, progress))
+                    checkpoints.save(step, state, batches.get_state(), wait=last or ended)
+                    progress.restart_clock()
+                    if ended or last:
+                        break
+            interruption.raise_if_requested()
+    batches.close()
+    return state
 
 
 def device_batch(batch: Batch) -> Batch:
-    """The arrays that a step reads."""
-    return {name: batch[name] for name in _READ if name in batch}
+    """The arrays that a step reads: all but the examples' numbers."""
+    return {name: array for name, array in batch.items() if name != "rows"}

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wmtp_jax.training.run_directory import write_text_atomically
+from wmtp_jax.errors import FileError
+from wmtp_jax.files import os_errors_named, write_atomically
+from wmtp_jax.jsonl import parse_object, read_lines
 
 
 class MetricsWriter:
@@ -25,14 +27,13 @@ class MetricsWriter:
     """
 
     def __init__(self, path: Path, next_step: int = 0):
+        self._path = path
         if path.exists():
-            content = path.read_text(encoding="utf-8", errors="replace")
-            kept = "".join(
-                line + "\n" for line in content.split("\n") if (entry := _parsed(line)) and entry["step"] < next_step
-            )
-            if kept != content:
-                write_text_atomically(path, kept)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open for the life of the run)
+            kept = "".join(json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] < next_step)
+            if kept != path.read_text(encoding="utf-8", errors="replace"):
+                write_atomically(path, kept)
+        with os_errors_named(path):
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open for the life of the run)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -41,29 +42,33 @@ class MetricsWriter:
         self.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends one line; NaN and infinities, which JSON does not have, become null."""
+        """Appends one line; NaN and infinities, which JSON does not have, become null.
+
+        Raises:
+            FileError: the disk is full; names the file.
+        """
         numbers = {name: float(value) for name, value in values.items()}
         entry = {"step": int(step)} | {name: x if math.isfinite(x) else None for name, x in numbers.items()}
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        with os_errors_named(self._path):
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Closes the file once everything is on disk."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+            with os_errors_named(self._path):
+                os.fsync(self._file.fileno())
+                self._file.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All entries of a metrics.jsonl, also of a run that is being written or was killed."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return [entry for line in file if (entry := _parsed(line))]
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    """The entry, or None for a line that was cut off."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("step"), int) else None
+    """All entries of a metrics.jsonl, also of a run that is being written or was killed: cut lines are left out."""
+    entries = []
+    for line in read_lines(path):
+        try:
+            entry = parse_object(line, str(path))
+        except FileError:
+            continue
+        if isinstance(entry.get("step"), int):
+            entries.append(entry)
+    return entries

@@ -1,7 +1,7 @@
 """One training step: score the global batch, sum gradients over micro-batches, update (DESIGN 4)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,27 +9,27 @@ import optax
 
 from wmtp_jax.losses import head_targets, linear_cross_entropy
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.training.objective import Objective
+from wmtp_jax.objectives.objective import Batch, Metrics, Objective
 from wmtp_jax.training.state import TrainState
-from wmtp_jax.weighting import Statistics, next_token_surprise
+from wmtp_jax.weighting import Statistics
 
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-class Plan(NamedTuple):
-    """What the score phase decided for the global batch, all without gradient.
+class Targets(NamedTuple):
+    """What the scores of the global batch decided, all without gradient.
 
     Attributes:
-        rows: arrays with a leading batch axis, dealt out with the rows: `policy` and, with a critic, `value`.
-        n_states: number of states whose value is trained.
+        policy: `coefficients` and `valid`, each [N, B, S].
+        critic: targets of the value, each [B, ..]; {} without a critic.
+        n_positions: number of positions whose value is trained.
         statistics: of the advantages, after this batch.
         metrics: of weights and values.
     """
 
-    rows: dict
-    n_states: jax.Array
+    policy: dict
+    critic: dict
+    n_positions: jax.Array
     statistics: Statistics
     metrics: Metrics
 
@@ -55,19 +55,16 @@ def make_train_step(
         accumulation: number of micro-batches, a divisor of B; it changes the result by rounding only.
         chunk_length: positions per chunk of logits.
     """
-    settings = objective.config.critic
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable = {"params": state.params, "value_params": state.value_params}
-        (loss, sums), grads, plan = loss_and_gradients(
+        (loss, sums), grads, targets = loss_and_gradients(
             model, objective, trainable, batch, state, accumulation=accumulation, chunk_length=chunk_length
         )
-        metrics = {"loss": sums["cross_entropy"], "gradient_norm": optax.tree.norm(grads["params"])} | plan.metrics
+        metrics = {"loss": sums["cross_entropy"], "gradient_norm": optax.tree.norm(grads["params"])} | targets.metrics
         if objective.critic:
-            metrics |= {
-                "value_loss": sums["value_loss"],
-                "value_gradient_norm": optax.tree.norm(grads["value_params"]),
-            }
+            metrics["value_loss"] = sums["value_loss"]
+            metrics["value_gradient_norm"] = optax.tree.norm(grads["value_params"])
         finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(grads))
 
         def update(state: TrainState) -> TrainState:
@@ -79,19 +76,18 @@ def make_train_step(
                 grads["value_params"], state.value_opt_state, state.value_params
             )
             value_params = optax.apply_updates(state.value_params, updates)
+            decay = objective.config.critic.target_decay
             return state.replace(
                 value_params=value_params,
                 value_opt_state=opt_state,
-                target_value_params=optax.incremental_update(
-                    value_params, state.target_value_params, 1 - settings.target_decay
-                ),
-                statistics=plan.statistics,
+                target_value_params=optax.incremental_update(value_params, state.target_value_params, 1 - decay),
+                statistics=targets.statistics,
             )
 
-        valid_BxNxS = plan.rows["policy"]["valid"]
-        nll_N = sums["nll_N"] / jnp.maximum(valid_BxNxS.sum((0, 2)), 1)
+        valid_NxBxS = targets.policy["valid"]
+        nll_N = sums["nll_N"] / jnp.maximum(valid_NxBxS.sum((1, 2)), 1)
         metrics |= {f"loss_head_{k + 1}": nll for k, nll in enumerate(nll_N)}
-        metrics["targets"] = valid_BxNxS[:, 0].sum()
+        metrics["targets"] = valid_NxBxS[0].sum()
         return _guarded(state, finite, update, metrics)
 
     return train_step
@@ -116,10 +112,11 @@ def make_critic_step(
 
     def critic_step(policy_params: dict, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def value_loss(value_params):
-            _, _, scores = forward(model, objective, policy_params, value_params, None, batch, chunk_length)
-            fixed = jax.lax.stop_gradient(scores)
-            plan, n_states, metrics = objective.value_plan(batch, fixed, loss="bce", ranking_coef=ranking_coef)
-            value, ranking = objective.value_loss(scores["value_logits"], batch, plan, n_states, "bce")
+            _, _, scores = objective.forward(model, policy_params, value_params, None, batch, chunk_length)
+            targets, n_positions, metrics = objective.critic_targets(
+                batch, jax.lax.stop_gradient(scores), loss="bce", ranking_coef=ranking_coef
+            )
+            value, ranking = objective.value_loss(scores["value_logits"], batch, targets, n_positions, "bce")
             return value + ranking, metrics | {"value_loss": value}
 
         (loss, metrics), grads = jax.value_and_grad(value_loss, has_aux=True)(state.params)
@@ -144,7 +141,7 @@ def loss_and_gradients(
     *,
     accumulation: int = 1,
     chunk_length: int = 128,
-) -> tuple[tuple[jax.Array, dict], dict, Plan]:
+) -> tuple[tuple[jax.Array, dict], dict, Targets]:
     """Loss and gradients of one global batch.
 
         loss = sum_k a_k (sum_t w[t+k] valid_k[t] nll_k[t]) / den_k  +  value_coef * value_loss
@@ -156,108 +153,75 @@ def loss_and_gradients(
         model: the policy.
         objective: weights and value targets.
         trainable: {"params", "value_params"}; gradients are taken with respect to both.
-        batch: the global batch, see `Objective.policy_plan`.
+        batch: the global batch, see `Objective.weights`.
         state: gives the statistics, the key and the slow critic.
         accumulation: number of micro-batches.
         chunk_length: positions per chunk of logits.
 
     Returns:
-        (loss, {"cross_entropy", "value_loss", "nll_N"}), gradients as `trainable`, the plan.
+        (loss, {"cross_entropy", "value_loss", "nll_N"}), gradients as `trainable`, the targets.
     """
-    settings, value_loss_kind = objective.config.critic, objective.config.critic.loss
+    settings = objective.config.critic
+    ranking_coef = settings.ranking_coef if objective.config.data.pairs else 0.0
+    target_value_params = state.target_value_params if settings.loss == "clipped" else None
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
 
-    def score(trainable: dict, rows: Batch):
-        return forward(
-            model,
-            objective,
-            trainable["params"],
-            trainable["value_params"],
-            state.target_value_params if value_loss_kind == "clipped" else None,
-            rows,
-            chunk_length,
+    def forward(trainable: dict, rows: Batch):
+        return objective.forward(
+            model, trainable["params"], trainable["value_params"], target_value_params, rows, chunk_length
         )
 
-    def planned(scores: dict) -> Plan:
-        policy, statistics, metrics = objective.policy_plan(batch, scores, state.statistics, key)
+    def decide(scores: dict) -> Targets:
+        policy, statistics, metrics = objective.policy_targets(batch, scores, state.statistics, key)
         if objective.critic is None:
-            return Plan({"policy": policy}, jnp.float32(1), statistics, metrics)
-        ranking_coef = settings.ranking_coef if objective.config.data.pairs else 0.0
-        value, n_states, of_values = objective.value_plan(
-            batch, scores, loss=value_loss_kind, ranking_coef=ranking_coef
+            return Targets(policy, {}, jnp.float32(1), statistics, metrics)
+        critic, n_positions, of_values = objective.critic_targets(
+            batch, scores, loss=settings.loss, ranking_coef=ranking_coef
         )
-        return Plan({"policy": policy, "value": value}, n_states, statistics, metrics | of_values)
+        return Targets(policy, critic, n_positions, statistics, metrics | of_values)
 
-    def losses(trainable: dict, rows: Batch, plan_rows: dict | None, n_states: jax.Array | None):
-        states_NxBxSxD, kernel_DxV, scores = score(trainable, rows)
-        plan = None
-        if plan_rows is None:
-            plan = planned(jax.lax.stop_gradient(scores))
-            plan_rows, n_states = plan.rows, plan.n_states
-        policy = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), plan_rows["policy"])
+    def losses(trainable: dict, rows: Batch, targets: Targets | None):
+        states_NxBxSxD, kernel_DxV, scores = forward(trainable, rows)
+        if targets is None:
+            targets = decide(jax.lax.stop_gradient(scores))
         targets_NxBxS = head_targets(rows["tokens"], model.config.n_future_tokens)
         total, nll_NxBxS = linear_cross_entropy(
-            states_NxBxSxD, kernel_DxV, targets_NxBxS, policy["coefficients"], chunk_length
+            states_NxBxSxD, kernel_DxV, targets_NxBxS, targets.policy["coefficients"], chunk_length
         )
-        sums = {"cross_entropy": total, "nll_N": jnp.where(policy["valid"], nll_NxBxS, 0.0).sum((1, 2))}
+        sums = {"cross_entropy": total, "nll_N": jnp.where(targets.policy["valid"], nll_NxBxS, 0.0).sum((1, 2))}
         if objective.critic:
             sums["value_loss"], ranking = objective.value_loss(
-                scores["value_logits"], rows, plan_rows["value"], n_states, value_loss_kind
+                scores["value_logits"], rows, targets.critic, targets.n_positions, settings.loss
             )
             total = total + settings.value_coef * (sums["value_loss"] + ranking)
-        return total, (sums, plan)
+        return total, (sums, targets)
 
     gradient = jax.value_and_grad(losses, has_aux=True)
-    needs_scores = objective.critic is not None or objective.needs_surprise
-    if accumulation == 1 and needs_scores:
-        (loss, (sums, plan)), grads = gradient(trainable, batch, None, None)
-        return (loss, sums), grads, plan
-
-    deal = lambda tree: jax.tree.map(lambda x: _dealt(x, accumulation), tree)
-    scores = {}
-    if needs_scores:
-        scores = jax.lax.map(lambda rows: score(trainable, rows)[2], deal(batch))
-        scores = jax.lax.stop_gradient(jax.tree.map(_gathered, scores))
-    plan = planned(scores)
     if accumulation == 1:
-        (loss, (sums, _)), grads = gradient(trainable, batch, plan.rows, plan.n_states)
-        return (loss, sums), grads, plan
+        (loss, (sums, targets)), grads = gradient(trainable, batch, None)
+        return (loss, sums), grads, targets
 
-    def part(micro):
-        (loss, (sums, _)), grads = gradient(trainable, *micro, plan.n_states)
+    scores = {}
+    if objective.critic or objective.needs_surprise:
+        scores = jax.lax.map(lambda rows: forward(trainable, rows)[2], _split(batch, accumulation))
+        scores = jax.lax.stop_gradient(jax.tree.map(_joined, scores))
+    targets = decide(scores)
+
+    def part(micro_batch):
+        rows, policy, critic = micro_batch
+        (loss, (sums, _)), grads = gradient(trainable, rows, targets._replace(policy=policy, critic=critic))
         return (loss, sums), grads
 
-    micros = deal((batch, plan.rows))
-    shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], micros))
+    micro_batches = (
+        _split(batch, accumulation),
+        _split(targets.policy, accumulation, axis=1),
+        _split(targets.critic, accumulation),
+    )
+    shapes = jax.eval_shape(part, jax.tree.map(lambda x: x[0], micro_batches))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, _ = jax.lax.scan(lambda total, micro: (jax.tree.map(jnp.add, total, part(micro)), None), zeros, micros)
-    return (*total, plan)
-
-
-def forward(
-    model: MTPTransformer,
-    objective: Objective,
-    params: dict,
-    value_params: dict | None,
-    anchor_params: dict | None,
-    rows: Batch,
-    chunk_length: int,
-) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
-    """Head states [N, B, S, D], the unembedding [D, V], and the scores that the objective needs."""
-    variables = {"params": params}
-    trunk = model.apply(variables, rows["tokens"], rows["segment_ids"], method="trunk_states")
-    states = model.apply(variables, trunk, rows["segment_ids"], method="head_states")
-    kernel = model.apply(variables, method="unembedding")
-    scores, features = {}, None
-    if objective.needs_surprise:
-        features = next_token_surprise(states[0], kernel, rows["tokens"], chunk_length)
-        scores["features"] = features
-    if objective.critic:
-        normed = model.apply(variables, trunk, method="normed")
-        scores["value_logits"] = objective.critic.value_logits(value_params, rows, normed, features)
-        if anchor_params is not None:
-            scores["anchor_logits"] = objective.critic.value_logits(anchor_params, rows, normed, features)
-    return states, kernel, scores
+    add = lambda total, micro_batch: (jax.tree.map(jnp.add, total, part(micro_batch)), None)
+    total, _ = jax.lax.scan(add, zeros, micro_batches)
+    return (*total, targets)
 
 
 def _guarded(state: TrainState, finite: jax.Array, update, metrics: Metrics) -> tuple[TrainState, Metrics]:
@@ -270,11 +234,19 @@ def _guarded(state: TrainState, finite: jax.Array, update, metrics: Metrics) -> 
     return state, metrics | {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row}
 
 
-def _dealt(x: jax.Array, accumulation: int) -> jax.Array:
-    """[B, ..] -> [A, B/A, ..] with rows dealt out in turn, so that a sharded batch axis stays sharded."""
-    return jnp.moveaxis(x.reshape(x.shape[0] // accumulation, accumulation, *x.shape[1:]), 1, 0)
+def _split(tree, n: int, axis: int = 0):
+    """Splits the batch axis B into a leading axis of n micro-batches and B / n rows.
+
+    Row b goes to micro-batch b mod n, so that a sharded batch axis stays sharded.
+    """
+
+    def split(x: jax.Array) -> jax.Array:
+        x = x.reshape(*x.shape[:axis], x.shape[axis] // n, n, *x.shape[axis + 1 :])
+        return jnp.moveaxis(x, axis + 1, 0)
+
+    return jax.tree.map(split, tree)
 
 
-def _gathered(x: jax.Array) -> jax.Array:
-    """The inverse of `_dealt`."""
+def _joined(x: jax.Array) -> jax.Array:
+    """The inverse of `_split` along the leading axis."""
     return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])

@@ -8,14 +8,19 @@ import fcntl
 import logging as standard_logging
 import os
 import queue
+import re
 import sqlite3
 import threading
 import time
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import logging
+
+from wmtp_jax.cli import Terminated
+from wmtp_jax.jsonl import fields_of
 
 _EXPERIMENT = "wmtp-jax"
 _FLUSH_SECONDS = 2.0
@@ -24,7 +29,8 @@ _RUN_ID_FILE = "mlflow_run_id.txt"
 
 
 class Tracker:
-    """Mirrors params and metrics of one run to MLflow: sqlite under the runs' root, or MLFLOW_TRACKING_URI when set.
+    """Mirrors params and metrics of one run to MLflow: sqlite under the runs' root, or MLFLOW_TRACKING_URI when set. A
+    context manager, whose end decides the status: FINISHED, KILLED when a signal stopped the run, else FAILED.
 
     The MLflow run is the same one after a restart; steps it already has are not logged twice.
 
@@ -39,11 +45,18 @@ class Tracker:
         self._root = Path(root).resolve()
         self._run_directory = Path(run_directory)
         self._run_name = run_name
-        self._params = dict(_flat(params))
+        self._params = {name: str(value)[:500] for name, value in fields_of(params)}
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._broken = False
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt | Terminated)
+        self.close("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Hands over the metrics of a step; returns at once."""
@@ -90,7 +103,7 @@ class Tracker:
         except ImportError as error:
             self._give_up(f"MLflow is not installed ({error}); the run goes on with metrics.jsonl alone")
         except Exception as error:  # whatever breaks in a tracking store must not break the run
-            text = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            text = _without_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
             self._give_up(f"MLflow failed ({text}); the run goes on with metrics.jsonl alone")
 
     def _give_up(self, sentence: str) -> None:
@@ -191,9 +204,10 @@ def _system_metrics(metrics: list[tuple]) -> list[tuple]:
     ]
 
 
-def _flat(params: Mapping[str, Any], prefix: str = ""):
-    for name, value in params.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, str(value)[:500]
+def _without_password(text: str) -> str:
+    """Cuts user and password out of every URL, and what MLFLOW_TRACKING_URI holds of them out of the rest."""
+    text = re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
+    uri = urllib.parse.urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    for secret in (uri.password, uri.password and urllib.parse.unquote(uri.password)):
+        text = text.replace(secret, "***") if secret else text
+    return text

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from wmtp_jax.training.reference import load_reference, reference_scores
 
 import converters
 from wmtp_jax.data import Example, Examples, evaluation_batches, from_examples, load_tokenizer, make_batches
 from wmtp_jax.model import ModelConfig, MTPTransformer, param_shapes
 from wmtp_jax.training.errors import TrainingError
-from wmtp_jax.training.reference import load_reference, reference_scores
 
 VOCAB = 1024
 PLAIN = ModelConfig(dim=16, n_layers=3, n_heads=4, n_kv_heads=2, vocab_size=VOCAB, ffn_dim=24, max_seq_len=64)

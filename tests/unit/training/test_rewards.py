@@ -6,10 +6,10 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from wmtp_jax.data import DataError, Example, evaluation_batches, from_examples, load_examples, load_tokenizer
 from wmtp_jax.training.objective import outcomes
 from wmtp_jax.training.reward_model import agreement, reward_outcomes, solutions_of, with_outcomes
+
+from wmtp_jax.data import DataError, Example, evaluation_batches, from_examples, load_examples, load_tokenizer
 
 
 @pytest.fixture(scope="module")

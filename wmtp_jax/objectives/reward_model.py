@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -22,53 +22,80 @@ import numpy as np
 import converters
 from converters.checkpoint import open_checkpoint
 from wmtp_jax.data import UNKNOWN, Examples, Tokenizer, load_tokenizer
+from wmtp_jax.files import files_digest
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.training.errors import TrainingError
-from wmtp_jax.training.progress import Progress
-from wmtp_jax.training.score_cache import files_digest, read_scores, write_scores
+from wmtp_jax.objectives.objective import ObjectiveError
+from wmtp_jax.objectives.score_cache import cached_scores, data_name
+from wmtp_jax.progress import Progress
+from wmtp_jax.storage import resolve
 from wmtp_jax.weighting import area_under_curve
 
 _PAD_ID = 0
 _MAX_LENGTH = 2048
 _SHORTEST_BUCKET = 64
-_SORTED_BATCHES = 64  # Batches whose rows are sorted by length together.
+_SORTED_BATCHES = 64  # batches whose rows are sorted by length together
 
 Solution = tuple[str, str]
 
 
+def with_rewards(config, train: Examples, labelled: Examples, cache: Path) -> tuple[Examples, Examples]:
+    """A reward model's outcomes in the place of is_correct, in training and validation data.
+
+    Args:
+        config: of the run.
+        train: training examples.
+        labelled: validation examples.
+        cache: directory that keeps the scores.
+    """
+    scores = []
+    for examples, path in ((train, config.data.train), (labelled, config.data.valid)):
+        name = f"reward-{data_name(path)}-{Path(config.data.reward_model).name}.safetensors"
+        scores.append(
+            reward_scores(
+                Solutions(examples),
+                resolve(config.data.reward_model),
+                cache=cache / name,
+                batch_size=config.evaluation.batch_size,
+                dtype=config.model.dtype,
+                attention=config.model.attention,
+            )
+        )
+        print(f"rewards of {Path(path).name}: {agreement(scores[-1], examples.is_correct)}")
+    median = float(np.median(scores[0]))
+    train, labelled = (
+        with_outcomes(examples, reward_outcomes(own, median))
+        for examples, own in zip((train, labelled), scores, strict=True)
+    )
+    return train, labelled
+
+
 def reward_scores(
     solutions: Collection[Solution],
-    directory: str | Path,
+    directory: Path,
     *,
-    name: str,
-    cache_directory: str | Path,
+    cache: Path,
     batch_size: int,
     dtype: str,
     attention: str = "dense",
-    say: Callable[[str], None],
 ) -> np.ndarray:
     """Scores of whole solutions, computed once per reward model and data.
 
     Args:
         solutions: (instruction, output) pairs.
         directory: of a reward model, as published or under storage/models_v2, with its tokenizer.
-        name: of the data, such as "train".
-        cache_directory: where the scores are kept.
+        cache: file that keeps the scores.
         batch_size: solutions per batch.
         dtype: of parameters and computation: "float32" or "bfloat16".
         attention: "dense" or "blocked".
-        say: prints a line.
 
     Returns:
         fp32 [n], aligned with `solutions`.
 
     Raises:
-        TrainingError: scores that are not finite, or cached ones of another model or other data.
+        ObjectiveError: scores that are not finite, or cached ones of another model or other data.
         ConverterError: the directory holds no reward model.
         DataError: it has no tokenizer, or one of another vocabulary.
     """
-    directory = Path(directory)
-    path = Path(cache_directory) / f"reward-{name}.safetensors"
     checkpoint = open_checkpoint(directory)
     tokenizer = load_tokenizer(directory, vocab_size=checkpoint.config.vocab_size)
     key = {
@@ -77,24 +104,25 @@ def reward_scores(
         "the tokenizer": tokenizer.digest,
         "the dtype": dtype,
     }
-    if path.exists():
-        say(f"rewards of the {name} data: read from {path}")
-        return read_scores(path, key)
-    say(f"rewards of the {name} data: scoring {len(solutions):,} solutions once with {directory}")
-    config, params, kernel_Dx1 = converters.load_reward_model(directory, dtype=dtype)
-    model = MTPTransformer(config, dtype=jnp.dtype(dtype), attention=attention)
-    max_length = min(_MAX_LENGTH, config.max_seq_len)
-    scores = np.zeros(len(solutions), np.float32)
-    with Progress(-(-len(solutions) // batch_size)) as progress:
-        batches = _batches(solutions, tokenizer, batch_size, max_length)
-        for step, (rows, tokens_BxS) in enumerate(batches, start=1):
-            scores[rows] = np.asarray(last_scores(model, params, kernel_Dx1, tokens_BxS))[: len(rows)]
-            progress.update(step, [], tokens=tokens_BxS.size)
-    if not np.isfinite(scores).all():
-        worst = int(np.argmin(np.isfinite(scores)))
-        raise TrainingError(f"{directory} gives solution {worst} the score {scores[worst]}; score in float32 instead")
-    write_scores(path, key, scores)
-    return scores
+
+    def score() -> np.ndarray:
+        print(f"rewards: scoring {len(solutions):,} solutions once with {directory}")
+        config, params, kernel_Dx1 = converters.load_reward_model(directory, dtype=dtype)
+        model = MTPTransformer(config, dtype=jnp.dtype(dtype), attention=attention)
+        scores = np.zeros(len(solutions), np.float32)
+        with Progress(-(-len(solutions) // batch_size), "batch", rate="tokens", compiles=True) as progress:
+            batches = _batches(solutions, tokenizer, batch_size, min(_MAX_LENGTH, config.max_seq_len))
+            for step, (rows, tokens_BxS) in enumerate(batches, start=1):
+                scores[rows] = np.asarray(last_scores(model, params, kernel_Dx1, tokens_BxS))[: len(rows)]
+                progress.update(step, work=tokens_BxS.size)
+        if not np.isfinite(scores).all():
+            worst = int(np.argmin(np.isfinite(scores)))
+            raise ObjectiveError(
+                f"{directory} gives solution {worst} the score {scores[worst]}; score in float32 instead"
+            )
+        return scores
+
+    return cached_scores(cache, key, score)
 
 
 def chat_tokens(instruction: str, output: str, tokenizer: Tokenizer, max_length: int) -> list[int]:
@@ -167,7 +195,12 @@ def with_outcomes(examples: Examples, outcomes: np.ndarray) -> Examples:
     return dataclasses.replace(examples, is_correct=(outcomes > 0.5).astype(np.int8), rewards=outcomes)
 
 
-class _Solutions(Collection[Solution]):
+class Solutions:
+    """(instruction, output) of each example: a reward model has a template and a tokenizer of its own.
+
+    Every iteration reads the texts from their file, and raises UserError where it does not hold them any more.
+    """
+
     def __init__(self, examples: Examples):
         self._examples = examples
 
@@ -177,22 +210,6 @@ class _Solutions(Collection[Solution]):
     def __iter__(self) -> Iterator[Solution]:
         for record in self._examples.records():
             yield (f"{record.instruction}\n{record.input}" if record.input else record.instruction), record.output
-
-    def __contains__(self, solution: object) -> bool:
-        return any(solution == one for one in self)
-
-
-def solutions_of(examples: Examples) -> Collection[Solution]:
-    """The texts of examples, read from their file again: a reward model has a template and a tokenizer of its own.
-
-    Args:
-        examples: of a file of records.
-
-    Returns:
-        (instruction, output) of each example; every iteration reads the file and raises UserError where it does not
-        hold them any more.
-    """
-    return _Solutions(examples)
 
 
 def _batches(
