@@ -117,7 +117,7 @@ def read_lines(path: str | Path) -> Iterator[bytes]:
 def fields_of(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, value) of every field of nested mappings: {"a": {"b": 1}} gives ("a.b", 1)."""
     for name, value in record.items():
-        if hasattr(value, "items"):  # a dict, or a ConfigDict
+        if hasattr(value, "items") and value:  # a dict or a ConfigDict; an empty one is a field of its own
             yield from fields_of(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -151,6 +151,8 @@ def _parser(config: ConfigDict) -> ArgumentParser:
     parser.add_argument("--dry_run", action="store_true", help="say what the run lacks, print its config, and stop")
     group = parser.add_argument_group("fields of the config and their values (configs/defaults.py explains them)")
     for name, value in fields_of(config):
+        if isinstance(value, ConfigDict):
+            continue
         group.add_argument(
             f"--config.{name}",
             dest=f"config.{name}",

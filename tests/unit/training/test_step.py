@@ -1,17 +1,14 @@
 """The train step by its properties: micro-batches, weights, padding, packing, bad numbers."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 import pytest
 
 from configs import defaults
 from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
-from wmtp_jax.training.objective import Objective
+from wmtp_jax.objectives import objective_class
 from wmtp_jax.training.state import create_state
 from wmtp_jax.training.step import loss_and_gradients, make_train_step
 
@@ -19,18 +16,9 @@ CONFIG = ModelConfig(dim=16, n_layers=5, n_heads=4, n_kv_heads=2, vocab_size=41,
 MODEL = MTPTransformer(CONFIG)
 PARAMS = init_params(CONFIG)
 HEAD_WEIGHTS = (0.5, 0.3, 0.2)
-BASELINE = Objective(ml_collections.FrozenConfigDict(defaults.get_config()), HEAD_WEIGHTS)
-
-
-@dataclasses.dataclass(frozen=True)
-class GivenWeights(Objective):
-    """Weights that come with the batch, instead of from a critic."""
-
-    def _weights(self, batch, scores, mask_BxS, statistics):
-        return batch["weights"], statistics, {}
-
-
-GIVEN = GivenWeights(BASELINE.config, HEAD_WEIGHTS)
+SETTINGS = defaults.get_config()
+SETTINGS.loss.head_weights = HEAD_WEIGHTS
+BASELINE, GIVEN = (objective_class(name)(SETTINGS, len(HEAD_WEIGHTS)) for name in ("baseline", "given"))
 LENGTHS = (23, 9, 30, 4, 17, 12)  # rows with very unequal numbers of targets
 
 
@@ -61,8 +49,8 @@ def gradients(batch, weights=None, params=PARAMS, **options):
     @jax.jit
     def compute(params):
         trainable = {"params": params, "value_params": None}
-        (loss, sums), grads, plan = loss_and_gradients(MODEL, objective, trainable, batch, state, **options)
-        return loss, grads["params"], plan.rows["policy"]["valid"].sum((0, 2)), sums["nll_N"]
+        (loss, sums), grads, targets = loss_and_gradients(MODEL, objective, trainable, batch, state, **options)
+        return loss, grads["params"], targets.policy["valid"].sum((1, 2)), sums["nll_N"]
 
     return compute(params)
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from wmtp_jax.training.errors import TrainingError
-from wmtp_jax.training.score_cache import read_scores, write_scores
+from wmtp_jax.errors import FileError
+from wmtp_jax.objectives.objective import ObjectiveError
+from wmtp_jax.objectives.score_cache import cached_scores
 
 KEY = {"the weights": "1f", "the data": "2e"}
 SCORES = np.array([0.0, 1.5, -2.25, 1e-30], np.float32)
@@ -13,20 +14,25 @@ SCORES = np.array([0.0, 1.5, -2.25, 1e-30], np.float32)
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "cache" / "reference-train.safetensors"
-    write_scores(path, KEY, SCORES)
+    cached_scores(path, KEY, lambda: SCORES)
     return path
 
 
-def test_round_trip(path):
-    scores = read_scores(path, KEY)
+def read(path, key=KEY):
+    return cached_scores(path, key, lambda: pytest.fail("computed again"))
+
+
+def test_round_trip(path, capsys):
+    scores = read(path)
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores, SCORES)
+    assert capsys.readouterr().out == f"scores: read from {path}\n"
 
 
-def test_what_is_not_contiguous_is_written_whole(path):
+def test_what_is_not_contiguous_is_written_whole(tmp_path):
     strided = np.arange(10, dtype=np.float32)[::3]
-    write_scores(path, KEY, strided)
-    np.testing.assert_array_equal(read_scores(path, KEY), strided)
+    np.testing.assert_array_equal(cached_scores(tmp_path / "a", KEY, lambda: strided), strided)
+    np.testing.assert_array_equal(read(tmp_path / "a"), strided)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +45,8 @@ def test_what_is_not_contiguous_is_written_whole(path):
     ],
 )
 def test_every_difference_of_the_key_is_named(path, key, said):
-    with pytest.raises(TrainingError, match=said):
-        read_scores(path, key)
+    with pytest.raises(ObjectiveError, match=said):
+        read(path, key)
 
 
 @pytest.mark.parametrize("bit", [1, 32, 128])
@@ -51,8 +57,8 @@ def test_any_flipped_bit_is_refused_or_harmless(path, bit):
     for place in range(len(sound)):
         path.write_bytes(sound[:place] + bytes([sound[place] ^ bit]) + sound[place + 1 :])
         try:
-            np.testing.assert_array_equal(read_scores(path, KEY), SCORES)
-        except TrainingError as error:
+            np.testing.assert_array_equal(read(path), SCORES)
+        except ObjectiveError as error:
             refused.append(place)
             sentence = str(error)
             assert sentence.startswith(str(path))
@@ -64,8 +70,8 @@ def test_any_flipped_bit_is_refused_or_harmless(path, bit):
 @pytest.mark.parametrize("content", [b"", b"not a safetensors file at all", None], ids=["empty", "text", "truncated"])
 def test_a_broken_file_is_refused(path, content):
     path.write_bytes(path.read_bytes()[:-1] if content is None else content)
-    with pytest.raises(TrainingError, match=r"is no file of cached scores, or a damaged one; delete that file"):
-        read_scores(path, KEY)
+    with pytest.raises(ObjectiveError, match=r"is no file of cached scores, or a damaged one; delete that file"):
+        read(path)
 
 
 def test_nothing_is_left_of_a_write_that_was_killed(tmp_path, monkeypatch):
@@ -74,11 +80,11 @@ def test_nothing_is_left_of_a_write_that_was_killed(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        write_scores(tmp_path / "scores.safetensors", KEY, SCORES)
+        cached_scores(tmp_path / "scores.safetensors", KEY, lambda: SCORES)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(TrainingError, match=r"scores\.safetensors cannot be written .*make room there"):
-        write_scores(tmp_path / "cache" / "scores.safetensors", KEY, SCORES)
+    with pytest.raises(FileError, match="cache: File exists; check the path"):
+        cached_scores(tmp_path / "cache" / "scores.safetensors", KEY, lambda: SCORES)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from wmtp_jax.training.critic import Critic
 
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, param_shapes
+from wmtp_jax.objectives.critic import Critic
 from wmtp_jax.weighting import next_token_surprise, running_surprise, surprise_features
 
 CONFIG = ModelConfig(dim=8, n_layers=3, n_heads=2, vocab_size=13, n_future_tokens=2, ffn_dim=10)

@@ -6,10 +6,10 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from wmtp_jax.training.objective import outcomes
-from wmtp_jax.training.reward_model import agreement, reward_outcomes, solutions_of, with_outcomes
 
 from wmtp_jax.data import DataError, Example, evaluation_batches, from_examples, load_examples, load_tokenizer
+from wmtp_jax.objectives.reward_model import Solutions, agreement, reward_outcomes, with_outcomes
+from wmtp_jax.objectives.verifiable import outcomes
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_texts_of_the_examples_that_were_kept(name, tokenizer, tmp_path, monkeyp
     examples = load_examples(path, tokenizer, template="alpaca", max_length=300)
     assert examples.counts.over_length == examples.counts.incorrect == 1
     expected = [("one", "short"), ("two\n3 4", "also"), ("one", "other")]
-    assert list(solutions_of(examples)) == expected
+    assert list(Solutions(examples)) == expected
 
 
 def test_a_file_that_changed_since_is_refused(tokenizer, tmp_path):
@@ -88,4 +88,4 @@ def test_a_file_that_changed_since_is_refused(tokenizer, tmp_path):
     examples = load_examples(path, tokenizer, template="alpaca", max_length=300)
     write_records(path, RECORDS[:4])
     with pytest.raises(DataError, match=":5: the line is not the one that was there"):
-        list(solutions_of(examples))
+        list(Solutions(examples))

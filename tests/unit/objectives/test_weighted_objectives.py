@@ -7,14 +7,14 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
 from configs import defaults
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, init_params
-from wmtp_jax.training.critic import Critic
-from wmtp_jax.training.objective import Objective
+from wmtp_jax.objectives import objective_class
+from wmtp_jax.objectives.critic import Critic
+from wmtp_jax.objectives.objective import Objective
 from wmtp_jax.training.optimizer import make_optimizer
 from wmtp_jax.training.state import create_state
 from wmtp_jax.training.step import loss_and_gradients, make_train_step
@@ -44,9 +44,11 @@ CRITIC = TableCritic(ValueHead(0), surprise=True, trunk_gradient=0.0)
 def objective_of(critic=None, objective="verifiable", **groups) -> Objective:
     config = defaults.get_config()
     config.objective = objective
+    config.loss.head_weights = HEAD_WEIGHTS
     for group, fields in groups.items():
         config[group].update(fields)
-    return Objective(ml_collections.FrozenConfigDict(config), HEAD_WEIGHTS, critic)
+    options = {"critic": critic} if critic else {}
+    return objective_class(objective)(config, len(HEAD_WEIGHTS), **options)
 
 
 RUNNING = objective_of(CRITIC, weighting={"statistics": "ema"}, data={"pairs": True})
@@ -91,7 +93,7 @@ _compiled = {}
 
 
 def gradients(objective, params, value_params, batch, *, accumulation=1, statistics=None, slow=None):
-    """((loss, sums), gradients, plan) of one step; compiled once per objective, accumulation and shape."""
+    """((loss, sums), gradients, targets) of one step; compiled once per objective, accumulation and shape."""
     key = objective, accumulation, batch["tokens"].shape
     if key not in _compiled:
         compute = lambda *inputs: loss_and_gradients(MODEL, objective, *inputs, accumulation=accumulation)
@@ -110,7 +112,7 @@ def assert_same(ours, theirs, tolerance=2e-5):
 
 
 def coefficients(result) -> np.ndarray:
-    return np.asarray(result[2].rows["policy"]["coefficients"])
+    return np.moveaxis(np.asarray(result[2].policy["coefficients"]), 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +127,13 @@ def test_micro_batches_give_the_weights_and_the_step_of_one_batch(params, value_
     """There the weights come from a pass of their own; here from the trained pass. So they carry no gradient, too."""
     slow, batch = jax.tree.map(lambda x: 0.7 * x, value_params), batch_of()
     arguments = {"accumulation": accumulation, "slow": slow}
-    (loss, sums), grads, plan = parts = gradients(RUNNING, params, value_params, batch, statistics=used, **arguments)
+    (loss, sums), grads, targets = parts = gradients(RUNNING, params, value_params, batch, statistics=used, **arguments)
     np.testing.assert_allclose(coefficients(parts), coefficients(whole), rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(loss, whole[0][0], rtol=1e-5)
     np.testing.assert_allclose(sums["value_loss"], whole[0][1]["value_loss"], rtol=1e-5)
     assert_same(grads, whole[1])
     assert_same(grads["value_params"], whole[1]["value_params"])
-    assert_same(plan.statistics, whole[2].statistics, 1e-6)
+    assert_same(targets.statistics, whole[2].statistics, 1e-6)
     both = [{**arguments, "accumulation": k} for k in (1, accumulation)]
     fresh = [gradients(RUNNING, params, value_params, batch, **options) for options in both]
     np.testing.assert_allclose(coefficients(fresh[1]), coefficients(fresh[0]), rtol=1e-4, atol=1e-9)
@@ -191,7 +193,7 @@ def test_constant_advantages_are_the_baseline(params, value_params):
 
 
 def planned(objective, value_logits=None, features=None, batch=None, key=KEY):
-    """Weights [B, S] and metrics of `policy_plan`, from head 1's coefficients."""
+    """Weights [B, S] and metrics of `policy_targets`, from head 1's coefficients."""
     batch = batch or batch_of()
     rng = np.random.default_rng(5)
     scores = {
@@ -199,17 +201,17 @@ def planned(objective, value_logits=None, features=None, batch=None, key=KEY):
         "features": jnp.asarray(rng.normal(-2, 1, (B, S, 3)), jnp.float32) if features is None else features,
     }
     batch = jax.tree.map(jnp.asarray, batch)
-    plan, _, metrics = objective.policy_plan(batch, scores, init_statistics(), key)
-    of_head_1 = np.asarray(plan["coefficients"])[:, 0] / HEAD_WEIGHTS[0]
-    total = np.asarray(objective.imitated(batch)).sum() if objective.config.rho1.mode == "weighted" else 1.0
-    return np.pad(of_head_1[:, :-1], ((0, 0), (1, 0))) * total, plan, metrics
+    targets, _, metrics = objective.policy_targets(batch, scores, init_statistics(), key)
+    of_head_1 = np.asarray(targets["coefficients"])[0] / HEAD_WEIGHTS[0]
+    total = np.asarray(objective.policy_mask(batch)).sum() if objective.config.rho1.mode == "weighted" else 1.0
+    return np.pad(of_head_1[:, :-1], ((0, 0), (1, 0))) * total, targets, metrics
 
 
 @pytest.fixture(scope="module")
 def critics():
     """The critic's own weights, and the tokens that are imitated."""
     objective = objective_of()
-    return planned(objective)[0], np.asarray(objective.imitated(batch_of()))
+    return planned(objective)[0], np.asarray(objective.policy_mask(batch_of()))
 
 
 def test_incorrect_solutions_are_imitated_only_when_asked_for(critics):
@@ -224,7 +226,7 @@ def test_incorrect_solutions_are_imitated_only_when_asked_for(critics):
     right, wrong = (of_all[batch["target_mask"] & (batch["is_correct"] == r)[:, None]].mean() for r in (1, 0))
     assert right > 1.5 * wrong
     unlabelled = batch | {"is_correct": np.full(B, -1)}
-    np.testing.assert_array_equal(objective_of(objective="baseline").imitated(unlabelled), batch["target_mask"])
+    np.testing.assert_array_equal(objective_of(objective="baseline").policy_mask(unlabelled), batch["target_mask"])
 
 
 def test_uniform_is_the_baseline_to_the_bit():
@@ -268,7 +270,7 @@ def test_rho1_top_k_keeps_exactly_the_stated_number():
     for fraction in (0.25, 0.6):
         objective = objective_of(objective="rho1", rho1={"mode": "top_k", "keep_fraction": fraction})
         kept, _, metrics = planned(objective)
-        assert np.count_nonzero(kept) == round(fraction * np.asarray(objective.imitated(batch_of())).sum())
+        assert np.count_nonzero(kept) == round(fraction * np.asarray(objective.policy_mask(batch_of())).sum())
         assert len({*np.round(kept[kept != 0], 6)}) == 1
         assert "reference_loss_diff" in metrics
 
@@ -276,7 +278,7 @@ def test_rho1_top_k_keeps_exactly_the_stated_number():
 @pytest.fixture(scope="module")
 def next_token_run(params, value_params):
     """Three steps of the next-token head alone, with weight decay and a critic that goes on."""
-    objective = dataclasses.replace(objective_of(CRITIC, loss={"heads": "next_token"}), head_weights=(1.0, 0.0))
+    objective = objective_of(CRITIC, loss={"heads": "next_token"})
     optimizer = make_optimizer(objective.config.optimizer, 9, freeze=["norm"], head_weights=objective.head_weights)
     value_optimizer = make_optimizer(objective.config.critic.stage2_optimizer, 9)
     state = create_state(params, optimizer, value_params=value_params, value_optimizer=value_optimizer)

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from wmtp_jax.training.reference import load_reference, reference_scores
 
 import converters
 from wmtp_jax.data import Example, Examples, evaluation_batches, from_examples, load_tokenizer, make_batches
 from wmtp_jax.model import ModelConfig, MTPTransformer, param_shapes
-from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.objectives.objective import ObjectiveError
+from wmtp_jax.objectives.rho1 import load_reference, reference_scores
 
 VOCAB = 1024
 PLAIN = ModelConfig(dim=16, n_layers=3, n_heads=4, n_kv_heads=2, vocab_size=VOCAB, ffn_dim=24, max_seq_len=64)
@@ -65,13 +65,12 @@ def save(tmp_path):
 
 
 @pytest.fixture
-def score(examples, tokenizer, tmp_path):
+def score(examples, tokenizer, cache):
     """`reference_scores` with everything given but what a test is about."""
 
     def run(directory, examples=examples, **changes):
-        settings = {"tokenizer": tokenizer, "name": "train", "cache_directory": tmp_path / "cache", "batch_size": 4}
-        settings |= {"buckets": (16, 48), "chunk_length": 7, "dtype": "float32", "say": lambda line: None}
-        return reference_scores(examples, directory, **(settings | changes))
+        settings = {"cache": cache, "batch_size": 4, "buckets": (16, 48), "chunk_length": 7, "dtype": "float32"}
+        return reference_scores(examples, directory, tokenizer, **(settings | changes))
 
     return run
 
@@ -167,15 +166,15 @@ def test_batches_chunks_and_attention_change_nothing(save, score, tmp_path):
     for i, change in enumerate(
         [{"batch_size": 1}, {"batch_size": 64, "buckets": (64,)}, {"chunk_length": 64}, {"attention": "blocked"}]
     ):
-        np.testing.assert_allclose(score(directory, cache_directory=tmp_path / str(i), **change), expected, atol=1e-5)
+        np.testing.assert_allclose(score(directory, cache=tmp_path / str(i), **change), expected, atol=1e-5)
 
 
-def test_the_second_time_no_model_is_run(save, score, monkeypatch):
+def test_the_second_time_no_model_is_run(save, score, monkeypatch, capsys):
     directory = save()
-    said = []
-    first = score(directory, say=said.append)
+    first = score(directory)
     monkeypatch.setattr(converters, "load", None)
-    np.testing.assert_array_equal(score(directory, say=said.append), first)
+    np.testing.assert_array_equal(score(directory), first)
+    said = capsys.readouterr().out.splitlines()
     assert "scoring 11 examples once with" in said[0]
     assert re.search(r"read from .*reference-train\.safetensors", said[1])
     assert len(said) == 2
@@ -183,7 +182,7 @@ def test_the_second_time_no_model_is_run(save, score, monkeypatch):
 
 def test_progress_says_how_fast_and_how_long(save, score, capsys):
     score(save())
-    assert re.search(r"step 3/3  loss \d+\.\d+  [\d,]+ tokens/s  ETA 0:00", capsys.readouterr().err)
+    assert re.search(r"batch 3/3  loss \d+\.\d+  [\d,]+ tokens/s  ETA 0:00", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_other_data_are_refused(save, score, documents, change):
     directory = save()
     score(directory)
     changed = [*documents[:4], dataclasses.replace(documents[4], **change(documents[4])), *documents[5:]]
-    with pytest.raises(TrainingError, match=r"stale scores: the token ids, masks or labels of the data changed since"):
+    with pytest.raises(ObjectiveError, match=r"stale scores: the token ids, masks or labels of the data changed since"):
         score(directory, examples=from_examples(changed))
 
 
@@ -215,19 +214,19 @@ def test_any_changed_byte_of_the_reference_is_refused(save, score, layout):
     stale = r"stale scores: the config or weights of the reference changed since; delete that file"
     for place in (data_begin, (data_begin + len(sound)) // 2, len(sound) - 4):
         weights.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
-        with pytest.raises(TrainingError, match=stale):
+        with pytest.raises(ObjectiveError, match=stale):
             score(directory)
     weights.write_bytes(sound)
     score(directory)
     config = directory / {"hf": "config.json", "meta": "params.json"}[layout]
     config.write_text(json.dumps(json.loads(config.read_text()) | {"rope_theta": 20000.0}))
-    with pytest.raises(TrainingError, match=stale):
+    with pytest.raises(ObjectiveError, match=stale):
         score(directory)
 
 
 def test_another_model_under_the_same_name_is_refused(save, score):
     score(save())
-    with pytest.raises(TrainingError, match="the config or weights of the reference changed"):
+    with pytest.raises(ObjectiveError, match="the config or weights of the reference changed"):
         score(save(seed=1, name="elsewhere/reference"))
 
 
@@ -235,7 +234,7 @@ def test_another_dtype_is_refused_and_every_difference_named(save, score, exampl
     directory = save()
     score(directory)
     fewer = dataclasses.replace(examples, is_correct=-np.ones_like(examples.is_correct))
-    with pytest.raises(TrainingError, match="stale scores: the dtype and the token ids, masks or labels of the data"):
+    with pytest.raises(ObjectiveError, match="stale scores: the dtype and the token ids, masks or labels of the data"):
         score(directory, examples=fewer, dtype="bfloat16")
 
 
@@ -243,12 +242,14 @@ def test_a_flipped_bit_of_the_scores_is_refused(save, score, cache):
     directory = save()
     score(directory)
     cache.write_bytes(cache.read_bytes()[:-1] + bytes([cache.read_bytes()[-1] ^ 1]))
-    with pytest.raises(TrainingError, match="is damaged: the scores are not those that were written; delete that file"):
+    with pytest.raises(
+        ObjectiveError, match="is damaged: the scores are not those that were written; delete that file"
+    ):
         score(directory)
 
 
 def test_another_vocabulary_is_refused(save, score):
-    with pytest.raises(TrainingError, match=r"has a vocabulary of 1000 tokens, the policy's tokenizer .* one of 1024"):
+    with pytest.raises(ObjectiveError, match=r"has a vocabulary of 1000 tokens, the policy's tokenizer .* one of 1024"):
         score(save(dataclasses.replace(PLAIN, vocab_size=1000)))
 
 
@@ -260,12 +261,12 @@ def test_another_tokenizer_of_the_same_size_is_refused(save, score, tokenizer, p
     shutil.copyfile(tokenizer.path, own)
     score(directory)
     own.write_bytes(own.read_bytes() + b"\0")
-    with pytest.raises(TrainingError, match=r"is another one than the policy's .* take a reference that shares"):
+    with pytest.raises(ObjectiveError, match=r"is another one than the policy's .* take a reference that shares"):
         score(directory)
 
 
 def test_a_context_that_is_too_short_is_refused(save, score):
-    with pytest.raises(TrainingError, match=r"longest example has 40 tokens, but the context .* ends at 39"):
+    with pytest.raises(ObjectiveError, match=r"longest example has 40 tokens, but the context .* ends at 39"):
         score(save(dataclasses.replace(PLAIN, max_seq_len=39)))
 
 
@@ -275,7 +276,7 @@ def test_losses_that_are_no_numbers_are_refused_and_not_kept(save, score, cache)
     config, params = converters.load(directory)
     params["output"]["kernel"] = jax.numpy.full_like(params["output"]["kernel"], 3e38)
     converters.save_hf(directory.with_name("wild"), config, params)
-    with pytest.raises(TrainingError, match=r"gives a loss of (nan|inf) to token 1 of example 'task_0'; take another"):
+    with pytest.raises(ObjectiveError, match=r"gives a loss of (nan|inf) to token 1 of example 'task_0'; take another"):
         score(directory.with_name("wild"))
     assert not cache.exists()
 
@@ -292,7 +293,7 @@ def test_real_losses(shared_data, tmp_path):
     published = json.loads((stories / "reference.json").read_text())
     ids = np.array(published["story_ids"], np.int32)
     story = from_examples([Example(ids, np.arange(len(ids)) > 0, True, "story")])
-    settings = {"name": "story", "batch_size": 1, "buckets": (512,), "chunk_length": 64, "dtype": "float32"}
+    settings = {"batch_size": 1, "buckets": (512,), "chunk_length": 64, "dtype": "float32"}
     files = {"hf": ("hf_config.json", "config.json", "hf_model"), "meta": ("params.json", "params.json", "meta_model")}
     for layout, (config_name, written_name, weights) in files.items():
         directory = tmp_path / layout
@@ -302,9 +303,8 @@ def test_real_losses(shared_data, tmp_path):
         scores = reference_scores(
             story,
             directory,
-            tokenizer=load_tokenizer(stories, for_code=False),
-            cache_directory=directory / "cache",
-            say=print,
+            load_tokenizer(stories, for_code=False),
+            cache=directory / "cache",
             **settings,
         )
         assert scores[1:].astype(np.float64).mean() == pytest.approx(published["story_ce_mean"], abs=1e-5)
