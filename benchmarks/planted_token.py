@@ -17,18 +17,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import FrozenConfigDict
 
 from configs import verifiable
 from wmtp_jax.data import Example, Examples, Sampling, evaluation_batches, from_examples, make_batches
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, init_params
+from wmtp_jax.objectives.critic import Critic
+from wmtp_jax.objectives.verifiable import Verifiable
 from wmtp_jax.report.values import solution_plot
-from wmtp_jax.training.critic import Critic
 from wmtp_jax.training.loop import device_batch
-from wmtp_jax.training.objective import Objective
 from wmtp_jax.training.optimizer import make_optimizer
 from wmtp_jax.training.state import create_state
-from wmtp_jax.training.step import forward, make_critic_step
+from wmtp_jax.training.step import make_critic_step
 from wmtp_jax.weighting import area_under_curve, before_last_token, td_errors, token_advantages, token_weights
 
 TEXTS = ("", "<s>", "</s>", "+", "-", *"abcdefgh")
@@ -54,7 +53,7 @@ def planted_examples(n_problems: int, seed: int) -> Examples:
     return from_examples(examples)
 
 
-def train_critic(examples: Examples, steps: int, seed: int = 0) -> tuple[MTPTransformer, Objective, dict, dict]:
+def train_critic(examples: Examples, steps: int, seed: int = 0) -> tuple[MTPTransformer, Verifiable, dict, dict]:
     """Stage 1 on the planted task.
 
     Args:
@@ -70,7 +69,7 @@ def train_critic(examples: Examples, steps: int, seed: int = 0) -> tuple[MTPTran
     config.critic.optimizer.update({"learning_rate": 1e-2, "weight_decay": 0.0})
     model = MTPTransformer(NETWORK)
     critic = Critic(ValueHead(0), surprise=False, separate=model)
-    objective = Objective(FrozenConfigDict(config), (1.0,), critic)
+    objective = Verifiable(config, 1, critic)
     optimizer = make_optimizer(config.critic.optimizer, steps)
     params = init_params(NETWORK, seed)
     state = create_state(critic.init(jax.random.key(seed), model, init_params(NETWORK, seed + 1)), optimizer)
@@ -83,7 +82,7 @@ def train_critic(examples: Examples, steps: int, seed: int = 0) -> tuple[MTPTran
     return model, objective, params, state.params
 
 
-def look(model: MTPTransformer, objective: Objective, params: dict, value_params: dict, examples: Examples) -> dict:
+def look(model: MTPTransformer, objective: Verifiable, params: dict, value_params: dict, examples: Examples) -> dict:
     """What the critic says of solutions that it has not seen.
 
     Returns:
@@ -93,7 +92,8 @@ def look(model: MTPTransformer, objective: Objective, params: dict, value_params
     settings, weighting = objective.config.critic, objective.config.weighting
     (batch,) = evaluation_batches(examples, batch_size=len(examples), buckets=(LENGTH,))
     batch = device_batch(batch)
-    _, _, scores = jax.jit(lambda p, v, b: forward(model, objective, p, v, None, b, 128))(params, value_params, batch)
+    forward = jax.jit(lambda *inputs: objective.forward(model, *inputs[:2], None, inputs[2], 128)[2])
+    scores = forward(params, value_params, batch)
     values, mask, correct = jax.nn.sigmoid(scores["value_logits"]), batch["target_mask"], batch["is_correct"]
     advantages = token_advantages(values, correct, mask, gamma=settings.gamma, lambda_=settings.lambda_)
     found = {
@@ -105,7 +105,7 @@ def look(model: MTPTransformer, objective: Objective, params: dict, value_params
         "advantages": advantages,
         "weights": token_weights(
             advantages,
-            objective.imitated(jax.tree.map(jnp.asarray, batch)),
+            objective.policy_mask(jax.tree.map(jnp.asarray, batch)),
             normalization=weighting.normalization,
             temperature=weighting.temperature,
             entropy_floor=weighting.entropy_floor,

@@ -35,12 +35,11 @@ def jax_step(directory: str, batch_size: int, length: int, *, dense: bool = Fals
     import jax
     import jax.numpy as jnp
     import optax
-    from ml_collections import FrozenConfigDict
 
     from configs import baseline
     from converters import load_meta
     from wmtp_jax.model import MTPTransformer, param_shapes
-    from wmtp_jax.training.objective import Objective
+    from wmtp_jax.objectives.baseline import Baseline
     from wmtp_jax.training.optimizer import decay_mask
     from wmtp_jax.training.peak import step_flops
     from wmtp_jax.training.state import create_state
@@ -59,7 +58,7 @@ def jax_step(directory: str, batch_size: int, length: int, *, dense: bool = Fals
     if dense:
         train_step = dense_jax_step(model, optimizer)
     else:
-        train_step = make_train_step(model, Objective(FrozenConfigDict(baseline.get_config()), (1 / N,) * N), optimizer)
+        train_step = make_train_step(model, Baseline(baseline.get_config(), N), optimizer)
     tokens = jnp.asarray(random_tokens(config.vocab_size, batch_size, length), jnp.int32)
     batch = {
         "tokens": tokens,

@@ -26,13 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rlax
-from ml_collections import FrozenConfigDict
 from train_step import MODEL, SMALL
 
 from configs import baseline, rho1_weighted, verifiable
-from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, init_params
-from wmtp_jax.training.critic import Critic
-from wmtp_jax.training.objective import Objective
+from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
+from wmtp_jax.objectives import objective_class
 from wmtp_jax.training.optimizer import make_optimizer
 from wmtp_jax.training.state import create_state
 from wmtp_jax.training.step import make_train_step
@@ -167,20 +165,18 @@ def measure_steps(model_fields: dict, rows: int, length: int, rounds: int) -> di
     model, N = MTPTransformer(model_config), model_config.n_future_tokens
     batch = step_batch(model_config.vocab_size, rows, length)
     configs = {"baseline": baseline, "verifiable": verifiable, "Rho-1": rho1_weighted}
-    configs = {name: FrozenConfigDict(module.get_config()) for name, module in configs.items()}
-    settings = configs["verifiable"].critic
-    critic = Critic(ValueHead(settings.width), settings.surprise, settings.trunk_gradient)
+    configs = {name: module.get_config() for name, module in configs.items()}
+    objectives = {name: objective_class(config.objective)(config, N) for name, config in configs.items()}
     optimizer = make_optimizer(configs["verifiable"].optimizer, 1000)
-    value_optimizer = make_optimizer(settings.stage2_optimizer, 1000)
+    value_optimizer = make_optimizer(configs["verifiable"].critic.stage2_optimizer, 1000)
     state = create_state(
         init_params(model_config),
         optimizer,
-        value_params=critic.init(jax.random.key(0), model),
+        value_params=objectives["verifiable"].init_value_params(model),
         value_optimizer=value_optimizer,
     )
     steps = {}
-    for name, config in configs.items():
-        objective = Objective(config, (1 / N,) * N, critic if name == "verifiable" else None)
+    for name, objective in objectives.items():
         step = make_train_step(model, objective, optimizer, value_optimizer)
         steps[name] = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
     seconds = {name: [] for name in steps}

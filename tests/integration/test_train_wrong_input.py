@@ -11,9 +11,9 @@ import pytest
 
 import converters
 from wmtp_jax.model import ModelConfig, param_shapes
+from wmtp_jax.objectives.score_cache import cached_scores
 from wmtp_jax.train import main
 from wmtp_jax.training.critic_files import save_critic
-from wmtp_jax.training.score_cache import write_scores
 
 CONFIG = """
 from configs import defaults
@@ -84,7 +84,12 @@ def refusal(place, tmp_path, capsys):
         ("critic.target_decay=1.0", "config.critic.target_decay is 1.0; expected at least 0 and below 1"),
         ("critic.batch_size=5", "config.critic.pairs is on, but the batch size 5 is odd"),
         ("critic.pairs=False", "config.critic.length_balanced balances pairs"),
-        ("weighting.temperature=0.0", "config.weighting.temperature is 0.0; expected a number above 0"),
+        ("weighting.temperature=inf", "config.weighting.temperature is inf; expected a finite number above 0"),
+        ("loss.head_weights=(1e999,)", "config.loss.head_weights is (inf,)"),
+        ("data.difficulty_weights=(1,)", "config.data.difficulty_weights is (1,); expected pairs of a difficulty"),
+        ("seed=9223372036854775808", "config.seed is 9223372036854775808; expected between 0 and 9223372036854775807"),
+        ("run_name=" + "x" * 100_000 + "/", "…; expected letters, digits"),
+        ("weighting.temperature=0.0", "config.weighting.temperature is 0.0; expected a finite number above 0"),
         ("weighting.temperature=nan", "config.weighting.temperature is nan"),
         (
             "weighting.clip=(1.0, 5.0)",
@@ -157,7 +162,7 @@ def test_a_critic_that_does_not_fit(refusal, tmp_path, critic, message):
 def test_a_cache_of_another_model(refusal, tmp_path):
     """The file is where this run would put it, but its key names other weights."""
     cache = tmp_path / "runs" / "reference_cache" / f"reference-{tmp_path.name}-data-micro-ref.safetensors"
-    write_scores(cache, {"the config or weights of the reference": "another"}, np.zeros(3, np.float32))
+    cached_scores(cache, {"the config or weights of the reference": "another"}, lambda: np.zeros(3, np.float32))
     error = refusal("--config.objective=rho1")
     assert f"{cache} holds stale scores: the config or weights of the reference and " in error
     assert "delete that file to have the scores computed anew" in error

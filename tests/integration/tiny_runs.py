@@ -17,11 +17,12 @@ from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
 from wmtp_jax.evaluation import run_program
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.train import main, make_objective
+from wmtp_jax.objectives import objective_class
+from wmtp_jax.train import main
 from wmtp_jax.training.config import parse
 from wmtp_jax.training.optimizer import make_optimizer
 from wmtp_jax.training.state import create_state
-from wmtp_jax.training.step import forward, make_critic_step, make_train_step
+from wmtp_jax.training.step import make_critic_step, make_train_step
 
 ROOT = Path(__file__).parents[2]
 MICROCODE, MODELS = ROOT / "storage/datasets_v2/microcode", ROOT / "storage/models_v2"
@@ -162,8 +163,8 @@ def stage2_numbers(run: str, batches: list[dict], value_params: dict, *options: 
 
     train_step = make_train_step(model, objective, optimizer, value_optimizer, accumulation=config.train.accumulation)
     train_step = jax.jit(train_step)
-    scores_of = jax.jit(lambda *trees: forward(model, objective, *trees[:2], None, trees[2], LENGTH)[2])
-    weigh = jax.jit(lambda *inputs: objective.policy_plan(*inputs)[0]["coefficients"][:, 0])
+    scores_of = jax.jit(lambda *trees: objective.forward(model, *trees[:2], None, trees[2], LENGTH)[2])
+    weigh = jax.jit(lambda *inputs: objective.policy_targets(*inputs)[0]["coefficients"][0])
 
     state, rows = create_state(params, optimizer, value_params=value_params, value_optimizer=value_optimizer), []
     for batch in batches:
@@ -190,7 +191,8 @@ def _parts(name: str, options):
     config = parse(["--config", f"{ROOT}/configs/{name}.py", *(f"--config.{option}" for option in options)]).config
     model_config, params = converters.load(MODELS / "micro-mtp", dtype="float32")
     model = MTPTransformer(model_config)
-    return config, model, params, *make_objective(config, model)
+    objective = objective_class(config.objective)(config, model_config.n_future_tokens)
+    return config, model, params, objective, objective.init_value_params(model) if objective.critic else None
 
 
 def _plain(metrics: dict) -> dict[str, float]:

@@ -12,7 +12,7 @@ import transformers
 import converters
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.training.reward_model import chat_tokens, last_scores, reward_scores
+from wmtp_jax.objectives.reward_model import chat_tokens, last_scores, reward_scores
 
 SIZES = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6}
 SOLUTIONS = [
@@ -82,20 +82,17 @@ def test_scores_of_padded_rows(published):
     assert np.std(np.asarray(ours)) > 0.01
 
 
-def test_scores_of_texts(published, tmp_path):
+def test_scores_of_texts(published, tmp_path, capsys):
     """In batches of like length, in the order in which they were given, and the same from the cache."""
     model, directory = published
     tokenizer = load_tokenizer(directory)
     expected = [model.scores(torch.tensor([chat_tokens(*pair, tokenizer, 512)]))[0] for pair in SOLUTIONS]
-    lines = []
-    score = lambda: reward_scores(
-        SOLUTIONS, directory, name="test", cache_directory=tmp_path, batch_size=2, dtype="float32", say=lines.append
-    )
+    score = lambda: reward_scores(SOLUTIONS, directory, cache=tmp_path / "rewards", batch_size=2, dtype="float32")
     first = score()
     np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-4)
-    assert "scoring 5 solutions once" in lines[0]
+    assert "scoring 5 solutions once" in capsys.readouterr().out
     np.testing.assert_array_equal(score(), first)
-    assert "read from" in lines[1]
+    assert "read from" in capsys.readouterr().out
 
 
 def test_template_of_the_model_card(published):

@@ -18,11 +18,12 @@ from torch_trees import meta_state_dict
 from configs import defaults
 from vendor.meta_llama import ModelArgs, Transformer
 from wmtp_jax.model import MTPTransformer, ValueHead
-from wmtp_jax.training.critic import Critic
-from wmtp_jax.training.objective import Objective
+from wmtp_jax.objectives.critic import Critic
+from wmtp_jax.objectives.rho1 import Rho1
+from wmtp_jax.objectives.verifiable import Verifiable
 from wmtp_jax.training.state import TrainState
 from wmtp_jax.training.step import loss_and_gradients
-from wmtp_jax.weighting import Statistics, token_advantages
+from wmtp_jax.weighting import Statistics, length_adaptive_lambda, token_advantages
 
 ENDS, PROMPTS, S = (540, 301, 77, 418), (60, 11, 40, 203), 547
 RUNNING = Statistics(jnp.float32(0.02), jnp.float32(0.05), jnp.float32(0.4))  # mean .05, variance .1225
@@ -55,7 +56,7 @@ CASES = {
 def config_of(case: dict, objective: str) -> ml_collections.FrozenConfigDict:
     config = defaults.get_config()
     config.objective = objective
-    for group in ("critic", "weighting", "data", "rho1"):
+    for group in ("critic", "weighting", "data", "rho1", "loss"):
         config[group].update(case.get(group, {}))
     return ml_collections.FrozenConfigDict(config)
 
@@ -79,12 +80,12 @@ def random_head(critic: Critic, model: MTPTransformer, seed: int) -> dict:
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), jnp.float32), shapes)
 
 
-class Seen(Objective):
+class Seen(Verifiable):
     """Shows the value logits that the weights were made of."""
 
-    def policy_plan(self, batch, scores, statistics, key):
-        plan, statistics, metrics = super().policy_plan(batch, scores, statistics, key)
-        return plan, statistics, metrics | {"value_logits": scores.get("value_logits")}
+    def weights(self, batch, scores, mask_BxS, statistics):
+        weights_BxS, statistics, metrics = super().weights(batch, scores, mask_BxS, statistics)
+        return weights_BxS, statistics, metrics | {"value_logits": scores["value_logits"]}
 
 
 class Both:
@@ -94,9 +95,10 @@ class Both:
         case = CASES[name]
         random_model = new_case(n_kv_heads=3, **case["model"])
         self.model_config, self.params = random_model.config, random_model.params
-        self.config = config_of(case, "rho1" if name.startswith("rho1") else "verifiable")
         N = self.model_config.n_future_tokens
         self.head_weights = tuple(float(x) for x in np.arange(N, 0, -1) / (N * (N + 1) / 2))
+        case = case | {"loss": {"head_weights": self.head_weights}}
+        self.config = config_of(case, "rho1" if name.startswith("rho1") else "verifiable")
         self.batch = batch_of(self.model_config.vocab_size)
         self.value_params = self.slow = None
         self.imitated = self.batch["target_mask"].copy()
@@ -106,11 +108,13 @@ class Both:
         self.run_oracle()
 
     def run_product(self):
-        model, settings, critic = MTPTransformer(self.model_config), self.config.critic, None
+        model, settings = MTPTransformer(self.model_config), self.config.critic
         if self.config.objective == "verifiable":
             critic = Critic(ValueHead(settings.width), settings.surprise, settings.trunk_gradient)
             self.value_params, self.slow = random_head(critic, model, 1), random_head(critic, model, 2)
-        objective = Seen(self.config, self.head_weights, critic)
+            objective = Seen(self.config, len(self.head_weights), critic)
+        else:
+            objective = Rho1(self.config, len(self.head_weights))
         state = TrainState(
             *(jnp.int32(0), self.params, (), jax.random.key_data(jax.random.key(0)), jnp.int32(0), jnp.int32(0)),
             statistics=RUNNING,
@@ -122,18 +126,21 @@ class Both:
         trainable = {"params": self.params, "value_params": self.value_params}
         # Compiled without optimisation: the step runs once, and compiling it takes most of the time.
         compiled = jax.jit(compute, compiler_options={"xla_backend_optimization_level": 0})
-        (_, sums), self.gradients, plan = compiled(trainable, batch, state)
-        if critic:
+        (_, sums), self.gradients, targets = compiled(trainable, batch, state)
+        if objective.critic:
+            lambda_, lengths_B = settings.lambda_, self.batch["target_mask"].sum(1)
+            if settings.lambda_alpha:
+                lambda_ = length_adaptive_lambda(jnp.asarray(lengths_B), settings.lambda_alpha)
             self.advantages = token_advantages(
-                jax.nn.sigmoid(plan.metrics["value_logits"]),
+                jax.nn.sigmoid(targets.metrics["value_logits"]),
                 self.batch["is_correct"],
                 self.batch["target_mask"],
                 gamma=settings.gamma,
-                lambda_=objective.lambda_(batch),
+                lambda_=lambda_,
             )
         self.loss, self.value_loss = sums["cross_entropy"], sums.get("value_loss")
-        self.coefficients = np.moveaxis(np.asarray(plan.rows["policy"]["coefficients"]), 1, 0)
-        self.metrics = plan.metrics
+        self.coefficients = np.asarray(targets.policy["coefficients"])
+        self.metrics = targets.metrics
 
     def run_oracle(self):
         batch, settings, weighting = self.batch, self.config.critic, self.config.weighting

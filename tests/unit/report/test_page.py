@@ -9,8 +9,7 @@ import sys
 import pytest
 
 from wmtp_jax.report import loss_plot, plot, write_report
-from wmtp_jax.training.metrics import MetricsWriter
-from wmtp_jax.training.run_directory import RunDirectory
+from wmtp_jax.training.run_directory import open_run_directory
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ROWS = [("loss <head>", 2.0, 0.5, "lower"), ("pass@1", 0.4, 0.3, "higher")]
@@ -18,15 +17,14 @@ ROWS = [("loss <head>", 2.0, 0.5, "lower"), ("pass@1", 0.4, 0.3, "higher")]
 
 @pytest.fixture
 def run(tmp_path):
-    run = RunDirectory.create(tmp_path, "a&b", {"model": {"path": "<none>"}, "buckets": (64, 96)})
-    writer = MetricsWriter(run.path / "metrics.jsonl")
-    writer.write(0, {"valid/loss_head_1": 2.0, "valid/loss_head_2": 3.0})
-    for step in range(1, 20):
-        writer.write(
-            step, {"loss": 2.5, "loss_head_1": 2 / step, "loss_head_2": float("nan") if step == 3 else 3 / step}
-        )
-    writer.close()
-    return run
+    with open_run_directory(tmp_path, "a&b", {"model": {"path": "<none>"}, "buckets": (64, 96)}) as path:
+        return path
+
+
+METRICS = [{"step": 0, "valid/loss_head_1": 2.0, "valid/loss_head_2": 3.0}] + [
+    {"step": step, "loss": 2.5, "loss_head_1": 2 / step, "loss_head_2": None if step == 3 else 3 / step}
+    for step in range(1, 20)
+]
 
 
 class _Page(html.parser.HTMLParser):
@@ -47,8 +45,8 @@ class _Page(html.parser.HTMLParser):
         self.text += data + " "
 
 
-def test_curves_are_those_of_the_heads(run):
-    curves = plot._curves(run.path / "metrics.jsonl")
+def test_curves_are_those_of_the_heads():
+    curves = plot.curves(METRICS)
     assert sorted(curves) == [(False, 1), (False, 2), (True, 1), (True, 2)]
     assert curves[True, 2] == [(0, 3.0)]
     assert curves[False, 1] == [(step, 2 / step) for step in range(1, 20)]
@@ -56,27 +54,24 @@ def test_curves_are_those_of_the_heads(run):
 
 
 def test_running_mean_by_hand():
-    assert plot._running_mean((2.0, 4.0, 6.0, 0.0), 2) == [2.0, 3.0, 5.0, 3.0]
+    assert plot.running_mean((2.0, 4.0, 6.0, 0.0), 2) == [2.0, 3.0, 5.0, 3.0]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 400])
 def test_plot_of_any_length(tmp_path, steps):
-    writer = MetricsWriter(tmp_path / "metrics.jsonl")
-    for step in range(steps):
-        writer.write(step, {"loss_head_1": 1.0})
-    loss_plot(tmp_path / "metrics.jsonl", tmp_path / "loss.png")
+    loss_plot([{"step": step, "loss_head_1": 1.0} for step in range(steps)], tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png"]
 
 
 def test_page_is_whole_and_stands_alone(run, tmp_path):
-    path = write_report(run.path, ROWS, tmp_path / "model")
-    assert path == run.path / "report.html"
+    path = write_report(run, ROWS, METRICS, tmp_path / "model")
+    assert path == run / "report.html"
     source = path.read_text(encoding="utf-8")
     page = _Page(source)
     assert page.open == []
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert base64.b64decode(page.links[0].split(",")[1]) == (run.path / "loss.png").read_bytes()
+    assert base64.b64decode(page.links[0].split(",")[1]) == (run / "loss.png").read_bytes()
     for text in (
         "a&b",
         "loss <head>",

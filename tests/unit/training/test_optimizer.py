@@ -11,7 +11,8 @@ from wmtp_jax.training.optimizer import decay_mask, learning_rate, make_optimize
 
 @pytest.fixture
 def config():
-    config = defaults.optimizer(learning_rate=0.1)
+    config = defaults.get_config().optimizer
+    config.learning_rate = 0.1
     config.warmup_steps = 2
     return config
 
