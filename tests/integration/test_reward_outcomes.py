@@ -11,8 +11,9 @@ from published_models import write_starling
 
 from configs import verifiable
 from wmtp_jax.data import read_records
+from wmtp_jax.objectives.score_cache import data_name
+from wmtp_jax.objectives.verifiable import Verifiable
 from wmtp_jax.storage.models import set_up_model
-from wmtp_jax.train import _name_of, replace_outcomes
 from wmtp_jax.training.assets import load_assets
 
 
@@ -34,26 +35,25 @@ def config(root, tmp_path):
 
 
 def test_unlabelled_solutions_get_outcomes(config, tmp_path, capsys):
-    assets = load_assets(config)
+    assets = load_assets(config, Verifiable)
     assert set(assets.train.is_correct) == {-1}
-    replace_outcomes(config, assets, tmp_path)
-    assert np.bincount(assets.train.is_correct).tolist() == [16, 16]
-    assert set(assets.labelled.is_correct) <= {0, 1}
-    np.testing.assert_allclose(np.median(assets.train.rewards), 0.5, atol=1e-6)
-    assert np.std(assets.train.rewards) > 1e-3
+    prepare = lambda: Verifiable(config, 4).prepare(assets.train, assets.labelled, assets.tokenizer, tmp_path)
+    train, labelled = prepare()
+    assert np.bincount(train.is_correct).tolist() == [16, 16]
+    assert set(labelled.is_correct) <= {0, 1}
+    np.testing.assert_allclose(np.median(train.rewards), 0.5, atol=1e-6)
+    assert np.std(train.rewards) > 1e-3
     first = capsys.readouterr().out
     assert "scoring 32 solutions once" in first
     assert "no known outcomes to compare the scores with" in first
 
-    again = load_assets(config)
-    replace_outcomes(config, again, tmp_path)
-    np.testing.assert_array_equal(again.train.rewards, assets.train.rewards)
+    np.testing.assert_array_equal(prepare()[0].rewards, train.rewards)
     assert capsys.readouterr().out.count("read from") == 2
 
 
 def test_data_sets_of_one_layout_have_caches_of_their_own():
     names = [
-        _name_of(Path("storage/datasets_v2", *rest))
+        data_name(Path("storage/datasets_v2", *rest))
         for rest in (
             ("codecontests", "processed", "train.jsonl"),
             ("codecontests-small", "processed", "train.jsonl"),
