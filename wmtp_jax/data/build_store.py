@@ -1,6 +1,7 @@
 """Tokenizes a file of records into columns: blocks of lines in worker processes, columns in the order of the file."""
 
 import collections
+import contextlib
 import hashlib
 import itertools
 import multiprocessing
@@ -10,11 +11,11 @@ import signal
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -48,14 +49,8 @@ _REMEMBERED_PROMPTS = 1 << 18  # the solutions of a problem are near each other,
 _HEADER_BYTES = 128
 
 
-class _Block(NamedTuple):
-    """What a block of lines holds: columns, whose prompts, problems and difficulties are numbered within it."""
-
-    columns: dict[str, np.ndarray]
-    prompt_digests: list[bytes]
-    problems: list[str]
-    difficulty_names: list[str]
-    has_weights: bool
+# Columns of a block of lines; names that its numbers of prompts, problems and difficulties stand for; any weights?
+_Block = tuple[dict[str, np.ndarray], dict[str, list[Any]], bool]
 
 
 def npy_header(dtype: str, length: int) -> bytes:
@@ -68,13 +63,7 @@ def npy_header(dtype: str, length: int) -> bytes:
 def build_columns(
     directory: Path, path: Path, tokenizer: Tokenizer, template: str
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Writes the columns of a token store.
-
-    Args:
-        directory: Of the columns, each NAME.npy.
-        path: The records file.
-        tokenizer: The model's tokenizer.
-        template: Name of the prompt template.
+    """Writes the columns of a token store, each as NAME.npy.
 
     Returns:
         Of each column its dtype, length and the SHA-256 of its data; the names of the difficulties.
@@ -82,49 +71,35 @@ def build_columns(
     Raises:
         UserError: The file is empty, or a line of it is no record.
     """
-    found = _build(directory, path, _Encoder(path, tokenizer, template, with_weights=False))
     # Few files have weights; one that has is begun again with a column for them.
-    return found or _build(directory, path, _Encoder(path, tokenizer, template, with_weights=True))
+    found = _build(directory, _Encoder(path, tokenizer, template, with_weights=False))
+    return found or _build(directory, _Encoder(path, tokenizer, template, with_weights=True))
 
 
-def _build(directory: Path, path: Path, encode: "_Encoder") -> tuple[dict[str, dict[str, Any]], list[str]] | None:
+def _build(directory: Path, encode: "_Encoder") -> tuple[dict[str, dict[str, Any]], list[str]] | None:
     """As `build_columns`, or None at the first weights without a column for them."""
     dtypes = _DTYPES | dict.fromkeys(("prompt_ids", "response_ids"), encode.tokenizer.dtype.str)
     if not encode.with_weights:
         del dtypes["response_weights"]
-    files = {name: _ColumnFile(directory / f"{name}.npy", dtype) for name, dtype in dtypes.items()}
-    prompts: dict[bytes, int] = {}
-    problems: dict[str, int] = {}
-    difficulties: dict[str, int] = {}
-    try:
-        for block in _encoded_blocks(path, encode):
-            if block.has_weights and not encode.with_weights:
+    named = ("prompt", "problem", "difficulty")
+    numbers = {name: collections.defaultdict(itertools.count().__next__) for name in named}
+    with contextlib.ExitStack() as stack:
+        files = {name: stack.enter_context(_ColumnFile(directory / f"{name}.npy", dtypes[name])) for name in dtypes}
+        for columns, names, has_weights in _encoded_blocks(encode):
+            if has_weights and not encode.with_weights:
                 return None
-            columns = block.columns
-            if len(prompts) > _REMEMBERED_PROMPTS:
-                prompts.clear()
-            new = np.array([digest not in prompts for digest in block.prompt_digests])
-            n_before = files["prompt_length"].length
-            prompts |= {d: n_before + i for i, d in enumerate(itertools.compress(block.prompt_digests, new))}
-            columns["prompt"] = _renumber(columns["prompt"], block.prompt_digests, prompts)
-            columns["problem"] = _renumber(columns["problem"], block.problems, problems)
-            columns["difficulty"] = _renumber(columns["difficulty"], block.difficulty_names, difficulties)
+            if len(numbers["prompt"]) > _REMEMBERED_PROMPTS:
+                numbers["prompt"].clear()
+            of_block = {name: np.array([known[value] for value in names[name]]) for name, known in numbers.items()}
+            columns |= {name: of_block[name][columns[name]] for name in numbers}
+            new = of_block["prompt"] >= files["prompt_length"].length
             columns["prompt_ids"] = columns["prompt_ids"][np.repeat(new, columns["prompt_length"])]
-            for name in ("prompt_length", "prompt_crc"):
-                columns[name] = columns[name][new]
+            columns |= {name: columns[name][new] for name in ("prompt_length", "prompt_crc")}
             for name, file in files.items():
                 file.append(columns[name])
         if not files["prompt"].length:
-            raise DataError(f"{path}: the file is empty; expected one JSON object per line.")
-        return {name: file.finish() for name, file in files.items()}, list(difficulties)
-    finally:
-        for file in files.values():
-            file.close()
-
-
-def _renumber(numbers: np.ndarray, names: Sequence[Any], known: dict[Any, int]) -> np.ndarray:
-    """Numbers of a block to those of the whole file."""
-    return np.array([known.setdefault(name, len(known)) for name in names], np.int32)[numbers]
+            raise DataError(f"{encode.path}: the file is empty; expected one JSON object per line.")
+        return {name: file.finish() for name, file in files.items()}, list(numbers["difficulty"])
 
 
 class _ColumnFile:
@@ -132,7 +107,7 @@ class _ColumnFile:
 
     def __init__(self, path: Path, dtype: str):
         self._dtype, self._sha256, self.length = dtype, hashlib.sha256(), 0
-        self._file = open(path, "wb")  # noqa: SIM115 (see close)
+        self._file = open(path, "wb")  # noqa: SIM115 (see __exit__)
         self._file.write(bytes(_HEADER_BYTES))
 
     def append(self, values: np.ndarray) -> None:
@@ -148,7 +123,10 @@ class _ColumnFile:
         os.fsync(self._file.fileno())
         return {"dtype": self._dtype, "length": self.length, "sha256": self._sha256.hexdigest()}
 
-    def close(self) -> None:
+    def __enter__(self) -> "_ColumnFile":
+        return self
+
+    def __exit__(self, *_) -> None:
         self._file.close()
 
 
@@ -162,20 +140,24 @@ class _Encoder:
         """Encodes lines, of which the first has the number `first`, counted from 1."""
         tokenizer = self.tokenizer
         records = [parse_record(line, f"{self.path}:{first + i}") for i, line in enumerate(lines)]
-        texts = [render(record, self.template) for record in records]
-        prompts, prompt = _distinct(texts)
+        prompts, prompt = _distinct(render(record, self.template) for record in records)
         problems, problem = _distinct(task_of(record.task_id) for record in records)
-        difficulty_names, difficulty = _distinct(record.difficulty for record in records)
-        special = [np.array([i], tokenizer.dtype) for i in (tokenizer.bos_id, tokenizer.eos_id)]
-        prompt_ids = [np.concatenate([special[0], ids]) for ids in tokenizer.encode_many(prompts, threads=1)]
+        difficulties, difficulty = _distinct(record.difficulty for record in records)
+        bos, eos = (np.array([i], tokenizer.dtype) for i in (tokenizer.bos_id, tokenizer.eos_id))
+        prompt_ids = [np.concatenate([bos, ids]) for ids in tokenizer.encode_many(prompts, threads=1)]
         outputs = tokenizer.encode_many([record.output for record in records], continuation=True, threads=1)
-        response_ids = [np.concatenate([ids, special[1]]) for ids in outputs]
+        response_ids = [np.concatenate([ids, eos]) for ids in outputs]
         checksums = list(map(zlib.crc32, response_ids))
-        has_weights = any(record.weights is not None for record in records)
+        tokens = {"prompt_ids": prompt_ids, "response_ids": response_ids}
+        if self.with_weights:
+            weights = map(response_weights, records, outputs, itertools.repeat(tokenizer))
+            tokens["response_weights"] = list(weights)
+            checksums = list(map(zlib.crc32, tokens["response_weights"], checksums))
         clean = [record.metadata.get("clean") for record in records]
-        columns = {
+        numbers = {
             "prompt": prompt,
             "response_length": list(map(len, response_ids)),
+            "response_crc": checksums,
             "is_correct": [UNKNOWN if record.is_correct is None else record.is_correct for record in records],
             "clean": [value if isinstance(value, bool) else UNKNOWN for value in clean],
             "problem": problem,
@@ -185,17 +167,11 @@ class _Encoder:
             "prompt_length": list(map(len, prompt_ids)),
             "prompt_crc": list(map(zlib.crc32, prompt_ids)),
         }
-        parts = {"prompt_ids": prompt_ids, "response_ids": response_ids}
-        if self.with_weights:
-            parts["response_weights"] = [
-                response_weights(record, ids, tokenizer) for record, ids in zip(records, outputs, strict=True)
-            ]
-            checksums = list(map(zlib.crc32, parts["response_weights"], checksums))
-        columns["response_crc"] = checksums
-        columns = {name: np.array(values, _DTYPES[name]) for name, values in columns.items()}
-        columns |= {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        columns = {name: np.array(values, _DTYPES[name]) for name, values in numbers.items()}
+        columns |= {name: np.concatenate(arrays) for name, arrays in tokens.items()}
         digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in prompts]
-        return _Block(columns, digests, problems, difficulty_names, has_weights)
+        names = {"prompt": digests, "problem": problems, "difficulty": difficulties}
+        return columns, names, any(record.weights is not None for record in records)
 
 
 def _distinct(values: Iterable[str]) -> tuple[list[str], list[int]]:
@@ -205,8 +181,9 @@ def _distinct(values: Iterable[str]) -> tuple[list[str], list[int]]:
     return list(numbers), found
 
 
-def _encoded_blocks(path: Path, encode: _Encoder) -> Iterator[_Block]:
+def _encoded_blocks(encode: _Encoder) -> Iterator[_Block]:
     """All blocks of the file in order; of a large file, encoded by all cores."""
+    path = encode.path
     if path.stat().st_size < _PARALLEL_BYTES:
         for first, lines in _blocks(path):
             yield encode(first, lines)
@@ -220,37 +197,23 @@ def _encoded_blocks(path: Path, encode: _Encoder) -> Iterator[_Block]:
         initargs=(encode,),
     )
     waiting: collections.deque[tuple[int, Future[_Block]]] = collections.deque()
-
-    def finished() -> _Block:
-        size, future = waiting.popleft()
-        block = future.result()
-        progress.advance(size / 1e6)
-        return block
-
+    # A compressed file does not say how long its text is; texts of programs shrink to about a fifth.
+    size = path.stat().st_size * (5 if path.name.endswith(".gz") else 1)
     try:
-        with Progress(_text_bytes(path) / 1e6, f"tokenize {path.name}", unit="MB") as progress:
-            for first, lines in _blocks(path):
-                waiting.append((sum(map(len, lines)), pool.submit(_encode_in_worker, first, lines)))
-                if len(waiting) > 2 * workers:
-                    yield finished()
-            while waiting:
-                yield finished()
+        with Progress(size / 1e6, f"tokenize {path.name}", unit="MB") as progress:
+            for block in itertools.chain(_blocks(path), [None] * 2 * workers):
+                if block is not None:
+                    waiting.append((sum(map(len, block[1])), pool.submit(_encode_in_worker, *block)))
+                if waiting and (block is None or len(waiting) > 2 * workers):
+                    done, future = waiting.popleft()
+                    yield future.result()
+                    progress.advance(done / 1e6)
     except BrokenProcessPool as error:
         raise DataError(
             f"{path}: a worker that tokenizes it was stopped, perhaps for want of memory; make room and start again."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _text_bytes(path: Path) -> int:
-    """Bytes of a file's text; of a compressed one as its end says, which holds them modulo 2^32."""
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not path.name.endswith(".gz") or size < 4:
-            return size
-        file.seek(-4, os.SEEK_END)
-        return max(size, struct.unpack("<I", file.read())[0])
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
