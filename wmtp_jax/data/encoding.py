@@ -31,15 +31,7 @@ class Example:
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> list[int]:
-    """Encodes a rendered prompt, in training and in generation alike.
-
-    Args:
-        prompt: The prompt's text, see `templates.render`.
-        tokenizer: The tokenizer.
-
-    Returns:
-        BOS and the prompt's ids.
-    """
+    """BOS and the ids of a rendered prompt (see `templates.render`), in training and in generation alike."""
     return [tokenizer.bos_id, *tokenizer.encode(prompt)]
 
 

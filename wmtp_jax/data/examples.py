@@ -297,18 +297,10 @@ def load_examples(
 def select_rows(
     wanted: np.ndarray, fitting: np.ndarray, problems: np.ndarray, labels: np.ndarray, cap: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses the first solutions of each problem and label.
-
-    Args:
-        wanted: bool [n], the records that other filters leave.
-        fitting: bool [n], those that are not too long.
-        problems: int32 [n].
-        labels: int8 [n]: 1, 0, or -1.
-        cap: Largest number per problem and label; 0 keeps all.
+    """Chooses the records that are wanted, fitting, and among the first `cap` of their problem and label (0: all).
 
     Returns:
-        int32 [kept] numbers of the records that are wanted, fitting and among the first `cap`; bool [n], the wanted
-        ones that come when their problem has enough.
+        int32 [kept] numbers of the records; bool [n], the wanted ones that come when their problem has enough.
     """
     over_cap = np.zeros(len(wanted), bool)
     if cap:

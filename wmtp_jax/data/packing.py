@@ -44,12 +44,9 @@ def first_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> Rows:
     Windows keep time linear in the number of documents, and each row a random draw from the data.
 
     Args:
-        lengths: [n], tokens per document, each at most `capacity`.
-        order: [n], the order in which documents are taken.
+        lengths: int [n], tokens per document, each at most `capacity`.
+        order: int [n], the order in which documents are taken.
         capacity: Tokens per row.
-
-    Returns:
-        Rows that hold every document exactly once.
     """
     rows: list[list[int]] = []
     for start in range(0, len(order), _WINDOW):

@@ -100,16 +100,7 @@ def require_labels(examples: Examples, path: str | Path = "the data") -> None:
 
 
 def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int, seed: int) -> list[Stream]:
-    """What the batches are drawn from.
-
-    Args:
-        examples: The data set.
-        sampling: How batches are put together.
-        batch_size: Rows per batch.
-        seed: The run's seed.
-
-    Returns:
-        One stream of rows, one of pairs, or one per label; together `batch_size` rows.
+    """What the batches are drawn from: one stream of rows, one of pairs, or one per label.
 
     Raises:
         DataError: The data do not have what is asked for.

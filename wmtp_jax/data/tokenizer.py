@@ -52,14 +52,7 @@ class Tokenizer:
         return Tokenizer, (self.path, self._model.serialized_model_proto())
 
     def encode(self, text: str) -> list[int]:
-        """Encodes text that begins a document.
-
-        Args:
-            text: The text.
-
-        Returns:
-            Its ids, without BOS.
-        """
+        """The ids of text that begins a document, without BOS."""
         return self._model.encode(text)
 
     def encode_continuation(self, text: str) -> list[int]:

@@ -26,26 +26,12 @@ class WordEncoder:
     """
 
     def __init__(self, model: sentencepiece.SentencePieceProcessor, dtype: np.dtype, cache_size: int = _CACHE_SIZE):
-        """Takes a model for which `encodes_by_word` is true.
-
-        Args:
-            model: A SentencePiece model.
-            dtype: Of the ids.
-            cache_size: Characters of words to keep.
-        """
+        """Takes a model for which `encodes_by_word` is true, and the ids' type; remembers so many characters."""
         self._model, self._dtype, self._cache_size = model, dtype, cache_size
         self._known = _Words(model, dtype)
 
     def encode(self, texts: Sequence[str], *, continuation: bool) -> list[np.ndarray]:
-        """Encodes texts.
-
-        Args:
-            texts: The texts.
-            continuation: Whether they follow other text; otherwise each begins a document.
-
-        Returns:
-            The ids of each, [number of tokens].
-        """
+        """The ids of each text, [number of tokens]; a continuation follows other text, others begin a document."""
         found = []
         for text in texts:
             words, begin = _WORDS.findall(text), b""
@@ -76,12 +62,8 @@ class _Words(dict[str, bytes]):
 def encodes_by_word(model: sentencepiece.SentencePieceProcessor) -> bool:
     """Whether a text has the tokens of its words.
 
-    Args:
-        model: A SentencePiece model.
-
-    Returns:
-        True for a byte-pair model that knows newlines, in no piece but their own, that has spaces only at the
-        beginning of pieces, and that takes texts as they are, without a normaliser.
+    It does in a byte-pair model that knows newlines, in no piece but their own, that has spaces only at the beginning
+    of pieces, and that takes texts as they are, without a normaliser.
     """
     if model.normalize(_CHARACTERS).replace(SPACE, " ").lstrip(" ") != _CHARACTERS.replace(SPACE, " "):
         return False
