@@ -1,8 +1,9 @@
-"""What an evaluation found out: pass@k with intervals, reasons of failure, a table to read."""
+"""Results of an evaluation: pass@k with intervals, reasons of failure, the table."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.errors import EvaluationError
 from wmtp_jax.evaluation.passing import bootstrap_interval, pass_at_k
 
@@ -19,12 +20,17 @@ def summarize(verdicts: Sequence[dict], ks: Sequence[int]) -> dict:
         "passed"}]}; low and high are the 95 % bootstrap interval over problems.
 
     Raises:
-        EvaluationError: fewer samples than k, or no verdict at all.
+        EvaluationError: fewer samples than k, a damaged verdict, or none at all.
     """
     if not verdicts:
         raise EvaluationError("there is no sample to judge; expected at least one.")
     counts = defaultdict(lambda: [0, 0])
     for row in verdicts:
+        if type(row.get("passed")) is not bool or not isinstance(row.get("reason"), str):
+            raise EvaluationError(
+                f"the verdict on sample {row.get('sample')} of {shown(row['task_id'])} is damaged: expected passed (true or "
+                "false) and reason; remove verdicts.jsonl and judge the samples again."
+            )
         counts[row["task_id"]][0] += 1
         counts[row["task_id"]][1] += row["passed"]
     passes = {}

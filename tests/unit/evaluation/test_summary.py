@@ -31,6 +31,8 @@ def test_fewer_samples_than_k_are_refused():
         summarize(rows(a=[True]), ks=[2])
     with pytest.raises(EvaluationError, match="no sample"):
         summarize([], ks=[1])
+    with pytest.raises(EvaluationError, match="the verdict on sample 3 of 'a' is damaged"):
+        summarize([{"task_id": "a", "sample": 3, "passed": 1, "reason": "passed"}], ks=[1])
 
 
 def test_table_shows_what_was_measured():

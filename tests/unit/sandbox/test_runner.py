@@ -202,42 +202,36 @@ def test_without_sandbox_on_request():
     assert run_program("while True:\n    pass", sandbox="none", timeout_s=0.5, memory_bytes=1 << 28).reason == "timeout"
 
 
-def test_refuses_without_bubblewrap(monkeypatch):
-    monkeypatch.setattr("wmtp_jax.sandbox.isolation.find_bwrap", lambda: None)
+@pytest.fixture
+def not_probed():
+    """The sandbox is probed again, and once more afterwards."""
     shared_runner.cache_clear()
-    try:
-        with pytest.raises(ExecutionError, match=r"no bubblewrap was found.*install bubblewrap.*sandbox 'none'"):
-            run_program("assert 1", **LIMITS)
-    finally:
-        shared_runner.cache_clear()
+    yield
+    shared_runner.cache_clear()
 
 
-def test_refuses_a_sandbox_that_leaks(monkeypatch, tmp_path):
+def test_refuses_without_bubblewrap(not_probed, monkeypatch):
+    monkeypatch.setattr("wmtp_jax.sandbox.isolation.find_bwrap", lambda: None)
+    with pytest.raises(ExecutionError, match=r"no bubblewrap was found.*install bubblewrap.*sandbox 'none'"):
+        run_program("assert 1", **LIMITS)
+
+
+def test_refuses_a_sandbox_that_leaks(not_probed, monkeypatch, tmp_path):
     """Bubblewrap told to show the whole file system and to keep the network."""
     monkeypatch.chdir(tmp_path)
     leaky = (find_bwrap(), "--bind", "/", "/", "--dev", "/dev", "--unshare-pid")
     monkeypatch.setattr("wmtp_jax.sandbox.isolation.bwrap_command", lambda bwrap: leaky)
     monkeypatch.setattr("wmtp_jax.sandbox.isolation.seccomp_filter", lambda allow_fork: None)
-    shared_runner.cache_clear()
-    try:
-        with pytest.raises(
-            ExecutionError, match=r"read a file outside, wrote a file outside, .*connected to the network"
-        ):
-            run_program("assert 1", **LIMITS)
-    finally:
-        shared_runner.cache_clear()
+    with pytest.raises(ExecutionError, match=r"read a file outside, wrote a file outside, .*connected to the network"):
+        run_program("assert 1", **LIMITS)
 
 
-def test_refuses_a_sandbox_that_does_not_start(monkeypatch):
+def test_refuses_a_sandbox_that_does_not_start(not_probed, monkeypatch):
     broken = (*bwrap_command(find_bwrap()), "--ro-bind", "/does/not/exist", "/x")
     monkeypatch.setattr("wmtp_jax.sandbox.isolation.bwrap_command", lambda bwrap: broken)
-    shared_runner.cache_clear()
-    try:
-        said = r"^the sandbox does not start \(bwrap: .*/does/not/exist.*\); install bubblewrap .*, or spell out"
-        with pytest.raises(ExecutionError, match=said):
-            run_program("assert 1", **LIMITS)
-    finally:
-        shared_runner.cache_clear()
+    said = r"^the sandbox does not start \(bwrap: .*/does/not/exist.*\); install bubblewrap .*, or spell out"
+    with pytest.raises(ExecutionError, match=said):
+        run_program("assert 1", **LIMITS)
 
 
 def test_probe_accepts_only_the_expected_silence():
