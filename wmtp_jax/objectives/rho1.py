@@ -17,10 +17,10 @@ import converters
 from converters.checkpoint import Checkpoint, open_checkpoint
 from wmtp_jax.data import Examples, Tokenizer, evaluation_batches
 from wmtp_jax.decoding import next_token_model
-from wmtp_jax.evaluation.divergence import evaluate_divergence
 from wmtp_jax.files import files_digest
 from wmtp_jax.losses import head_targets, token_scores
 from wmtp_jax.model import MTPTransformer
+from wmtp_jax.objectives.divergence import evaluate_divergence
 from wmtp_jax.objectives.objective import Objective, ObjectiveError
 from wmtp_jax.objectives.score_cache import cached_scores, data_name
 from wmtp_jax.progress import Progress
