@@ -28,8 +28,8 @@ def summarize(verdicts: Sequence[dict], ks: Sequence[int]) -> dict:
     for row in verdicts:
         if type(row.get("passed")) is not bool or not isinstance(row.get("reason"), str):
             raise EvaluationError(
-                f"the verdict on sample {row.get('sample')} of {shown(row['task_id'])} is damaged: expected passed (true or "
-                "false) and reason; remove verdicts.jsonl and judge the samples again."
+                f"the verdict on sample {row.get('sample')} of {shown(row['task_id'])} is damaged: expected passed and "
+                "reason; remove verdicts.jsonl and judge the samples again."
             )
         counts[row["task_id"]][0] += 1
         counts[row["task_id"]][1] += row["passed"]
