@@ -108,11 +108,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code (see `wmtp_jax.cli`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     again = "the same command continues the conversion" if arguments[:1] == ["convert"] else ""
-    return cli.run(lambda: _run(_parser().parse_args(arguments)), again)
 
+    def command() -> None:
+        parsed = _parser().parse_args(arguments)
+        {"inspect": _inspect, "convert": _convert, "verify": _verify}[parsed.command](parsed)
 
-def _run(arguments: argparse.Namespace) -> None:
-    {"inspect": _inspect, "convert": _convert, "verify": _verify}[arguments.command](arguments)
+    return cli.run(command, again)
 
 
 if __name__ == "__main__":

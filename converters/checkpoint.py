@@ -43,10 +43,8 @@ class Checkpoint:
     """An opened directory whose tensors are known to fit its config.
 
     Attributes:
-        config_path: the config file.
         weights: the weight file, or the index of several.
-        tensors: by name, without the ignored ones.
-        ignored: names of tensors that carry no parameters.
+        tensors: by name, without the ignored ones, which carry no parameters.
         refs: where each weight is stored.
         origin: what the files say beyond the architecture.
         value_head: of a reward model, [1, D]; else None.
@@ -77,8 +75,7 @@ class Checkpoint:
     @property
     def description(self) -> dict[str, str]:
         """For the manifest of what is made of it."""
-        directory = self.directory.resolve().name
-        return {"layout": self.layout.name, "directory": directory, "weights": self.weights.name}
+        return {"layout": self.layout.name, "directory": self.directory.resolve().name, "weights": self.weights.name}
 
     @property
     def tokenizer_files(self) -> list[Path]:
@@ -159,12 +156,12 @@ def _folders_of(directory: Path) -> Folders:
 
 def _detect(directory: Path) -> Layout:
     found = [layout for layout in LAYOUTS.values() if (directory / layout.config_names[0]).exists()]
-    if len(found) == 1:
-        return found[0]
     names = ", ".join(f"{layout.config_names[0]} ({layout.title})" for layout in found or LAYOUTS.values())
-    if found:
+    if not found:
+        raise ConverterError(f"{directory}: is not a model directory; expected one of {names} beside the weights")
+    if len(found) > 1:
         raise ConverterError(f"{directory}: holds {names}, so its layout is ambiguous; say which one is meant")
-    raise ConverterError(f"{directory}: is not a model directory; expected one of {names} beside the weights")
+    return found[0]
 
 
 def _find_weights(directory: Path, candidates: tuple[str, ...]) -> Path:
@@ -173,9 +170,7 @@ def _find_weights(directory: Path, candidates: tuple[str, ...]) -> Path:
         if (directory / name).exists():
             return directory / name
     if (directory / "consolidated.01.pth").exists():
-        raise ConverterError(
-            f"{directory}: holds consolidated.01.pth, one part of a model-parallel model; merge the parts first"
-        )
+        raise ConverterError(f"{directory}: holds consolidated.01.pth, one part of a model-parallel model; merge them")
     found = sorted(directory.glob("*.safetensors.index.json")) or sorted(directory.glob("*.safetensors"))
     found = [path for path in found if path.name != VALUE_HEAD_FILE]
     if not found:
@@ -195,10 +190,8 @@ def _list_tensors(weights: Path) -> dict[str, StoredTensor]:
         raise ConverterError(f"{weights}: has no weight_map; expected tensor names with the files that hold them")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or shard != Path(shard).name or "\\" in shard or shard in ("", ".", ".."):
-            raise ConverterError(
-                f"{weights}: places {shown(name)[1:-1]} in {shown(shard)}; only bare names of files beside the index "
-                "are read"
-            )
+            where = f"{weights}: places {shown(name)[1:-1]} in {shown(shard)}"
+            raise ConverterError(f"{where}; only bare names of files beside the index are read")
     tensors: dict[str, StoredTensor] = {}
     for shard in dict.fromkeys(weight_map.values()):
         for name, tensor in _list_file(weights.parent / shard).items():
@@ -206,12 +199,9 @@ def _list_tensors(weights: Path) -> dict[str, StoredTensor]:
                 said = f"places it in {weight_map[name]}" if name in weight_map else "does not know it"
                 raise ConverterError(f"{weights.parent / shard}: holds {name}, but {weights.name} {said}; restore both")
             tensors[name] = tensor
-    missing = [name for name in weight_map if name not in tensors]
-    if missing:
-        raise ConverterError(
-            f"{weights}: places {shown(missing[0])[1:-1]} in {weight_map[missing[0]]}, which does not hold it "
-            f"({len(missing)} such tensors); restore both"
-        )
+    if missing := [name for name in weight_map if name not in tensors]:
+        where = f"{weights}: places {shown(missing[0])[1:-1]} in {weight_map[missing[0]]}"
+        raise ConverterError(f"{where}, which does not hold it ({len(missing)} such tensors); restore both")
     return tensors
 
 

@@ -43,12 +43,12 @@ def check_tensors(where: str, expected: Mapping[str, tuple], found: Mapping[str,
     rows: dict[tuple[str, str], list[str]] = {}
     for name, shape in expected.items():
         if name not in found:
-            rows.setdefault(("missing", _dims(shape)), []).append(name)
+            rows.setdefault(("missing", str(list(shape))), []).append(name)
         elif tuple(found[name]) != tuple(shape):
-            rows.setdefault(("misshaped", f"{_dims(found[name])}, expected {_dims(shape)}"), []).append(name)
+            rows.setdefault(("misshaped", f"{list(found[name])}, expected {list(shape)}"), []).append(name)
     for name, shape in found.items():
         if name not in expected:
-            rows.setdefault(("unexpected", _dims(shape)), []).append(name)
+            rows.setdefault(("unexpected", str(list(shape))), []).append(name)
     if not rows:
         return
     counts = collections.Counter(kind for (kind, _), names in rows.items() for _ in names)
@@ -57,7 +57,3 @@ def check_tensors(where: str, expected: Mapping[str, tuple], found: Mapping[str,
     table = "\n".join(f"  {kind:<10} {name:<{width}}  {shape}" for kind, name, shape in sorted(lines)[:60])
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts))
     raise ConverterError(f"{where}: tensors do not fit {explanation} ({summary}); correct one of the two:\n{table}")
-
-
-def _dims(shape: tuple) -> str:
-    return "[" + ", ".join(map(str, shape)) + "]"

@@ -140,11 +140,10 @@ def verify_tensors(checkpoint: Checkpoint, advance: Callable[[int], None] = lamb
         advance(tensor.nbytes)
     if wrong:
         name, field, value = wrong[0]
+        listed, names = shown(manifest.tensors[name].get(field)), ", ".join(fold(name for name, *_ in wrong)[:5])
         raise ConverterError(
             f"{checkpoint.directory}: {len(wrong)} of {len(checkpoint.tensors)} tensors differ from {MANIFEST} "
-            f"({', '.join(fold(name for name, *_ in wrong)[:5])}): the {field} of {name} is {value}, listed is "
-            f"{shown(manifest.tensors[name].get(field))}; the files were changed or damaged, so convert or fetch them "
-            "again"
+            f"({names}): the {field} of {name} is {value}, listed is {listed}; convert or fetch them again"
         )
     return manifest
 

@@ -51,10 +51,7 @@ class TensorRef:
 class Origin:
     """What a source says beyond the architecture; it is written again when the model returns to that layout.
 
-    Attributes:
-        layout: name of the layout.
-        config: its whole config file.
-        tied_copy: tied embeddings were stored a second time as the output matrix.
+    `config` is its whole config file, `tied_copy` whether tied embeddings were stored again as the output matrix.
     """
 
     layout: str

@@ -66,9 +66,7 @@ def load_reward_model(
 
     checkpoint = open_checkpoint(directory)
     if checkpoint.value_head is None:
-        raise ConverterError(
-            f"{directory}: has no value head ({VALUE_HEAD}), so it is no reward model; give one that is"
-        )
+        raise ConverterError(f"{directory}: has no value head ({VALUE_HEAD}); expected a reward model")
     config, params = _load(checkpoint, dtype, shardings)
     kernel_1xD = checkpoint.value_head.read()
     check_finite(kernel_1xD, VALUE_HEAD)
@@ -98,17 +96,14 @@ def _read_leaf(checkpoint: Checkpoint, leaf: str, shape: tuple, wanted: np.dtype
         names = ", ".join(sorted(dtype.name for dtype in found))
         raise ConverterError(f"{checkpoint.directory}: the layers of {leaf} are stored as {names}; give a dtype")
     dtype = wanted or found.pop()
-    indices = [(slice(None),) * len(shape)]
-    if sharding is not None:
-        indices = list(sharding.addressable_devices_indices_map(shape).values())
-    regions = {}
-    for index in indices:
-        bounds = _bounds(index, shape)
-        regions[bounds] = np.empty([stop - start for start, stop in bounds], dtype)
+    whole = (slice(None),) * len(shape)
+    indices = [whole] if sharding is None else sharding.addressable_devices_indices_map(shape).values()
+    held = {_bounds(index, shape) for index in indices}
+    regions = {bounds: np.empty([stop - start for start, stop in bounds], dtype) for bounds in held}
     for weight in weights:
         _fill(checkpoint, weight, shape, regions)
     if sharding is None:
-        return jax.device_put(regions[_bounds(indices[0], shape)])
+        return jax.device_put(regions[_bounds(whole, shape)])
     return jax.make_array_from_callback(shape, sharding, lambda index: regions[_bounds(index, shape)])
 
 

@@ -74,25 +74,15 @@ def _read_config(record: dict, where: str, shapes: Mapping[str, tuple]) -> tuple
             f"{where}: the field {shown(min(fields.unread))} is unknown, so the model may not be a plain Llama; "
             "remove it if it changes nothing"
         )
-    if ffn_dim is not None:
-        _check_ffn_dim(where, ffn_dim, spelled_ffn_dim, config.dim, multiple_of, multiplier)
-    return config, tied
-
-
-def _check_ffn_dim(where, found, spelled, dim, multiple_of, multiplier) -> None:
-    """The rows of w1 are what params.json spells out, or what Meta's formula gives when it holds multiple_of."""
-    if spelled is not None:
-        expected, reason = spelled, "ffn_dim"
-    elif multiple_of is not None:
-        expected = derived_ffn_dim(dim, multiple_of, multiplier)
-        reason = f"multiple_of {multiple_of} and ffn_dim_multiplier {multiplier}"
-    else:
-        return
-    if expected != found:
+    expected = spelled_ffn_dim
+    if spelled_ffn_dim is None and multiple_of is not None:
+        expected = derived_ffn_dim(config.dim, multiple_of, multiplier)
+    if None not in (ffn_dim, expected) and ffn_dim != expected:
         raise ConverterError(
-            f"{where}: {reason} give a feed-forward width of {expected}, but layers.0.feed_forward.w1.weight has "
-            f"{found} rows; correct params.json"
+            f"{where}: its fields (ffn_dim, or multiple_of and ffn_dim_multiplier) give a feed-forward width of "
+            f"{expected}, but layers.0.feed_forward.w1.weight has {ffn_dim} rows; correct params.json"
         )
+    return config, tied
 
 
 def _read_scaling(fields: Fields) -> RopeScaling | None:

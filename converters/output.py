@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -118,25 +118,19 @@ class Output:
             raise AssertionError(f"{name}: produced {offset - tensor.offset} bytes of {tensor.nbytes}")
         self._submit(self._done, name, digest)
 
-    def drain(self) -> None:
-        """Waits until every byte handed to `write` is in its file."""
-        while self._pending:
+    def drain(self, in_flight: int = 0) -> None:
+        """Waits until every byte handed to `write`, but so many chunks, is in its file."""
+        while len(self._pending) > in_flight:
             self._pending.popleft().result()
 
-    def finish(
-        self,
-        configs: Mapping[str, dict],
-        others: Mapping[str, bytes],
-        manifest: dict,
-        complete: Callable[[Path], None] | None = None,
-    ) -> None:
+    def finish(self, configs: Mapping[str, dict], others: Mapping[str, bytes], manifest: dict, complete=None) -> None:
         """Syncs the weights and writes what surrounds them.
 
         Args:
             configs: JSON files by name.
             others: further files by their path in the directory.
             manifest: what manifest.json says besides the digests.
-            complete: called last, with the partial directory; may add files.
+            complete: called last, with the partial directory; may add files. Or None.
         """
         self.drain()
         for file in self._files.values():
@@ -155,20 +149,12 @@ class Output:
             write_atomically(self._directory / name, data)
         relative = lambda path: path.relative_to(self._directory).as_posix()
         surrounding = sorted(path for path in self._written() if path not in self._files)
-        record = {
-            **manifest,
-            "files": {relative(path): sha256_of(path) for path in surrounding},
-            "tensors": {
-                name: {
-                    "file": relative(tensor.path),
-                    "dtype": tensor.type_name,
-                    "shape": list(tensor.shape),
-                    "sha256": self.digests[name],
-                }
-                for name, tensor in self._tensors.items()
-            },
+        files = {relative(path): sha256_of(path) for path in surrounding}
+        tensors = {
+            name: {"file": relative(t.path), "dtype": t.type_name, "shape": list(t.shape), "sha256": self.digests[name]}
+            for name, t in self._tensors.items()
         }
-        _write_json(self._directory / MANIFEST, record)
+        _write_json(self._directory / MANIFEST, {**manifest, "files": files, "tensors": tensors})
         if complete:
             complete(self._directory)
 
@@ -198,15 +184,12 @@ class Output:
         kept = sum(self._tensors[name].nbytes for name in self.digests)
         free = shutil.disk_usage(self._directory).free + max(0, present - kept)
         if free < needed:
-            raise ConverterError(
-                f"{self._directory.with_suffix('')}: needs {needed / 1e9:.1f} GB, its disk has {free / 1e9:.1f} GB "
-                "left; make room"
-            )
+            numbers = f"needs {needed / 1e9:.1f} GB, its disk has {free / 1e9:.1f} GB left"
+            raise ConverterError(f"{self._directory.with_suffix('')}: {numbers}; make room")
 
     def _submit(self, function, *arguments) -> None:
         self._pending.append(self._pool.submit(function, *arguments))
-        while len(self._pending) > _IN_FLIGHT:
-            self._pending.popleft().result()
+        self.drain(_IN_FLIGHT)
 
     def _put(self, path: Path, digest, data: memoryview, offset: int) -> None:
         digest.update(data)

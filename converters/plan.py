@@ -117,13 +117,8 @@ def fingerprint(source: Checkpoint, plan: Plan) -> str:
     files += [source.value_head.path] if source.value_head else []
     stamp = lambda path: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
     written = [[file, t.name, t.shape, t.dtype.name] for file, tensors in plan.files.items() for t in tensors]
-    record = [
-        [stamp(path) for path in files],
-        dataclasses.asdict(source.origin),
-        plan.target.name,
-        dataclasses.asdict(plan.config),
-        written,
-    ]
+    record = [[stamp(path) for path in files], dataclasses.asdict(source.origin), plan.target.name]
+    record += [dataclasses.asdict(plan.config), written]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

@@ -54,7 +54,8 @@ def _tensor(path: Path, name: str, entry, start: int) -> tuple[StoredTensor, tup
         raise malformed
     code, shape, region = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     numbers = [*shape, *region] if isinstance(shape, list) and isinstance(region, list) else [None]
-    if not isinstance(code, str) or any(type(number) is not int or number < 0 for number in numbers):
+    whole = len(numbers) <= 10 and all(type(number) is int and number >= 0 for number in numbers)
+    if not isinstance(code, str) or not whole:
         raise malformed
     dtype = _CODES.get(code)
     itemsize = dtype.itemsize if dtype else _OTHER_SIZES.get(code)

@@ -108,8 +108,11 @@ def run_plan(
         for tensor in plan.tensors.values() if manifest else ():
             if original := plan.unchanged(source, tensor):
                 _check_tensor(source, manifest, original, output.digests[tensor.name])
-        same = _output_equals_embedding(plan, output.digests)
-        written_config = plan.target.write_config(plan.config, plan.base, plan.dtype, same)
+        name = lambda leaf: plan.target.ref(plan.config, Weight(leaf)).tensor
+        # A reader that infers tied embeddings from equality has to be told where they are equal and not tied.
+        equal = not plan.config.tie_embeddings and plan.target is not TREE
+        equal = equal and output.digests[name("tok_embeddings.embedding")] == output.digests[name("output.kernel")]
+        written_config = plan.target.write_config(plan.config, plan.base, plan.dtype, equal)
         written_manifest = {
             "format": MANIFEST_FORMAT,
             "layout": plan.target.name,
@@ -155,8 +158,7 @@ class _Params:
 
 
 def _save(layout: Layout, directory, config, params, dtype, max_shard_bytes, source) -> None:
-    origin: Origin | None = None
-    copies: list[Path] = []
+    origin, copies = None, []
     if source is not None:
         opened = open_checkpoint(source)
         origin, copies = opened.origin, opened.tokenizer_files
@@ -206,11 +208,3 @@ def _counted(pieces: Iterator[np.ndarray], progress: Progress | None) -> Iterato
         yield piece
         if progress:
             progress.advance(piece.nbytes / 1e6)
-
-
-def _output_equals_embedding(plan: Plan, digests: dict[str, str]) -> bool:
-    """Untied, yet equal: a reader that infers tying from equality has to be told."""
-    if plan.config.tie_embeddings or plan.target is TREE:
-        return False
-    name = lambda leaf: plan.target.ref(plan.config, Weight(leaf)).tensor
-    return digests[name("tok_embeddings.embedding")] == digests[name("output.kernel")]

@@ -11,11 +11,7 @@ from converters.errors import ConverterError
 from wmtp_jax.errors import shown
 from wmtp_jax.files import sha256_of
 
-DTYPES = {
-    "float32": np.dtype(np.float32),
-    "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
-}
+DTYPES = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _LONGEST_NAME = 256
 _PIECE = 2**22
 _EXPONENT_16 = {DTYPES["float16"]: 0x7C00, DTYPES["bfloat16"]: 0x7F80}
@@ -94,15 +90,11 @@ def same_bytes(a: StoredTensor, b: StoredTensor) -> bool:
         return False
     if (a.path, a.offset) == (b.path, b.offset):
         return True
-    step = 16 * 2**20
     with open(a.path, "rb") as file_a, open(b.path, "rb") as file_b:
         file_a.seek(a.offset)
         file_b.seek(b.offset)
-        for start in range(0, a.nbytes, step):
-            count = min(step, a.nbytes - start)
-            if file_a.read(count) != file_b.read(count):
-                return False
-    return True
+        sizes = [min(_PIECE, a.nbytes - start) for start in range(0, a.nbytes, _PIECE)]
+        return all(file_a.read(size) == file_b.read(size) for size in sizes)
 
 
 def as_bits(values: np.ndarray) -> np.ndarray:
@@ -126,9 +118,7 @@ def is_finite(values: np.ndarray) -> bool:
 def check_finite(values: np.ndarray, tensor: str) -> None:
     """Raises ConverterError, which names the tensor, where there is NaN or infinity."""
     if not is_finite(values):
-        raise ConverterError(
-            f"tensor {tensor} holds NaN or infinity; weights must be finite, so take another checkpoint"
-        )
+        raise ConverterError(f"tensor {tensor} holds NaN or infinity; expected finite weights, take another checkpoint")
 
 
 def cast(values: np.ndarray, dtype: np.dtype, tensor: str) -> np.ndarray:

@@ -55,7 +55,7 @@ class _View(NamedTuple):
 
 def _rebuild_tensor(storage, offset, shape, strides, *_ignored):
     numbers = (offset, *shape, *strides)
-    sound = isinstance(storage, _Storage) and len(shape) == len(strides)
+    sound = isinstance(storage, _Storage) and len(shape) == len(strides) <= 8
     if not sound or any(type(number) is not int or number < 0 for number in numbers):
         raise pickle.UnpicklingError("a tensor without a storage or with impossible sizes")
     return _View(storage, offset, tuple(shape), tuple(strides))

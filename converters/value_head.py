@@ -31,9 +31,7 @@ def take_value_head(
     found = read_safetensors(beside) if beside.is_file() else {}
     if found:
         if set(found) != {VALUE_HEAD} or VALUE_HEAD in tensors:
-            raise ConverterError(
-                f"{beside}: expected the tensor {VALUE_HEAD} there and nowhere else; restore the model"
-            )
+            raise ConverterError(f"{beside}: expected the tensor {VALUE_HEAD} there and only there; restore the model")
         return tensors, found[VALUE_HEAD]
     if VALUE_HEAD not in tensors:
         return tensors, None
