@@ -1,40 +1,38 @@
 """`python -m wmtp_jax.microcode`: makes the data set, or checks one that was made."""
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from wmtp_jax.errors import UserError
-from wmtp_jax.microcode.corpus import generate
-from wmtp_jax.microcode.shipping import summary, verify, write
+from wmtp_jax import cli
+
+_EXAMPLES = (
+    "python -m wmtp_jax.microcode --out /tmp/microcode",
+    "python -m wmtp_jax.microcode --verify storage/datasets_v2/microcode",
+)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `wmtp_jax.cli`."""
+    return cli.run(lambda: _run(argv), again="the same command makes it anew")
 
-    Args:
-        arguments: without the program's name; those of the process when None.
 
-    Returns:
-        Exit code: 0, or 2 after a sentence on stderr.
-    """
-    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.microcode", description=__doc__, allow_abbrev=False)
+def _run(argv: Sequence[str] | None) -> None:
+    parser = cli.ArgumentParser(prog="python -m wmtp_jax.microcode", description=__doc__, examples=_EXAMPLES)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--out", type=Path, metavar="DIR", help="write the data set to this directory")
     action.add_argument("--verify", type=Path, metavar="DIR", help="compare this directory with the generator's output")
-    chosen = parser.parse_args(arguments)
-    try:
-        if chosen.verify is not None:
-            verify(chosen.verify)
-            print(f"{chosen.verify} is what the generator makes.")
-        else:
-            data = generate()
-            write(chosen.out, data)
-            print(summary(data))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    chosen = parser.parse_args(argv)
+    from wmtp_jax.microcode.corpus import generate
+    from wmtp_jax.microcode.shipping import summary, verify, write
+
+    if chosen.verify is not None:
+        verify(chosen.verify)
+        print(f"{chosen.verify} is what the generator makes")
+    else:
+        data = generate()
+        write(chosen.out, data)
+        print(summary(data))
 
 
 if __name__ == "__main__":

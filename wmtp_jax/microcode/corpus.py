@@ -23,10 +23,10 @@ PROBLEMS_PER_FAMILY = {"pretrain": 76, "train": 25, "valid": 3, "test": 5}
 PROGRAMS = 2  # unlabelled per problem in pretrain; of each label elsewhere
 BUGGY_SHARE = 0.3  # of pretrain
 
-Record = dict[str, Any]
+Row = dict[str, Any]
 
 
-def generate() -> dict[str, list[Record]]:
+def generate() -> dict[str, list[Row]]:
     """The whole data set, the same on every call and every Python.
 
     Returns:
@@ -48,7 +48,7 @@ def generate() -> dict[str, list[Record]]:
     return records
 
 
-def to_jsonl(records: list[Record]) -> bytes:
+def to_jsonl(records: list[Row]) -> bytes:
     """One JSON object per line, UTF-8."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
 
@@ -63,7 +63,7 @@ def _problems(family: Family) -> Iterator[MicrocodeProblem]:
             yield problem
 
 
-def _record(problem: MicrocodeProblem, output: str, task_id: str, *, is_correct: bool | None, clean: bool) -> Record:
+def _record(problem: MicrocodeProblem, output: str, task_id: str, *, is_correct: bool | None, clean: bool) -> Row:
     return {
         "instruction": problem.prompt,
         "input": "",
@@ -83,7 +83,7 @@ def _record(problem: MicrocodeProblem, output: str, task_id: str, *, is_correct:
     }
 
 
-def _unlabelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Record]:
+def _unlabelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Row]:
     for number in range(PROGRAMS):
         clean = rng.random() >= BUGGY_SHARE
         output = (problem.correct if clean else problem.incorrect)[number]
@@ -91,7 +91,7 @@ def _unlabelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) 
         yield _record(problem, output, task_id, is_correct=None, clean=clean)
 
 
-def _labelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Record]:
+def _labelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Row]:
     for label, bodies in (("correct", problem.correct), ("incorrect", problem.incorrect)):
         for number, output in enumerate(bodies[:PROGRAMS]):
             task_id = f"microcode/{split}/{index:05d}_{label}_{number + 1}"

@@ -5,18 +5,16 @@ never seen. Indentations and the line break are pieces of their own; digits are 
 The one character it cannot keep is U+2581, which SentencePiece uses for the space.
 """
 
-import argparse
-import gzip
 import io
-import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
 
-from wmtp_jax.errors import UserError
-from wmtp_jax.microcode.shipping import MicrocodeError, write_file
+from wmtp_jax import cli
+from wmtp_jax.data import read_records
+from wmtp_jax.files import write_atomically
 
 VOCABULARY = 1024
 WHITESPACE = ("\n", *("\u2581" * width for width in (4, 8, 12, 16)))
@@ -60,39 +58,33 @@ def corpus(path: Path) -> list[str]:
     """Prompt and solution of every record of a data file, as two texts.
 
     Raises:
-        MicrocodeError: the file is missing or no microcode split.
+        DataError: the file is missing, or a line of it is no record.
     """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
-            records = [json.loads(line) for line in lines]
-        return [record[field] for record in records for field in ("instruction", "output")]
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise MicrocodeError(
-            f"cannot read training text from {path} ({error}); expected a split of the microcode data set."
-        ) from error
+    return [text for record in read_records(path) for text in (record.instruction, record.output)]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code, see `wmtp_jax.cli`."""
+    return cli.run(lambda: _run(argv))
 
-    Args:
-        arguments: without the program's name; those of the process when None.
 
-    Returns:
-        Exit code: 0, or 2 after a sentence on stderr.
-    """
-    parser = argparse.ArgumentParser(prog="python -m wmtp_jax.microcode.train_tokenizer", allow_abbrev=False)
-    parser.add_argument("--data", type=Path, default=DATA, help=f"a split of the data set (default {DATA})")
+def _run(argv: Sequence[str] | None) -> None:
+    parser = cli.ArgumentParser(
+        prog="python -m wmtp_jax.microcode.train_tokenizer",
+        description="Trains the micro models' tokenizer.",
+        examples=(
+            "python -m wmtp_jax.microcode.train_tokenizer",
+            "python -m wmtp_jax.microcode.train_tokenizer --data records.jsonl --out tokenizer.model",
+        ),
+    )
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help=f"a .jsonl or .jsonl.gz file of records (default {DATA})"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help=f"the model file to write (default {OUT})")
-    chosen = parser.parse_args(arguments)
-    try:
-        model = train(corpus(chosen.data))
-        write_file(chosen.out, model)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    chosen = parser.parse_args(argv)
+    model = train(corpus(chosen.data))
+    write_atomically(chosen.out, model)
     print(f"{chosen.out}: {VOCABULARY} pieces, {len(model)} bytes")
-    return 0
 
 
 if __name__ == "__main__":

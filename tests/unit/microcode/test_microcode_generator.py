@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 
-from wmtp_jax.microcode import FAMILIES, MicrocodeError, build, settings, shipping, to_jsonl
+from wmtp_jax.errors import UserError
+from wmtp_jax.microcode import FAMILIES, build, settings, shipping, to_jsonl
 from wmtp_jax.microcode.__main__ import main
 from wmtp_jax.microcode.execution import BoundedProgram
 from wmtp_jax.microcode.mutation import rearrangements, siblings
@@ -118,17 +119,17 @@ def sign(directory):
 
 def test_a_missing_file_is_named(written):
     (written / "test.jsonl.gz").unlink()
-    with pytest.raises(MicrocodeError, match=r"cannot read .*test\.jsonl\.gz"):
+    with pytest.raises(UserError, match=r"test\.jsonl\.gz: is missing, but SHA256SUMS lists it"):
         shipping.verify(written)
 
 
 def test_a_file_without_its_digest_is_named(written):
     path = written / "test.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(MicrocodeError, match=r"test\.jsonl\.gz does not have the digest"):
+    with pytest.raises(UserError, match=r"test\.jsonl\.gz: differs from its digest in SHA256SUMS"):
         shipping.verify(written)
     sign(written)
-    with pytest.raises(MicrocodeError, match="not a whole gzip file"):
+    with pytest.raises(UserError, match="not a whole gzip file"):
         shipping.verify(written)
 
 
@@ -138,32 +139,32 @@ def test_the_first_line_that_differs_is_named(written):
     for content, line in ((lines[0] + lines[1].replace(b"2", b"3"), 2), (lines[0], 2), (b"", 1)):
         path.write_bytes(gzip.compress(content))
         sign(written)
-        with pytest.raises(MicrocodeError, match=f"from line {line} on"):
+        with pytest.raises(UserError, match=f"from line {line} on"):
             shipping.verify(written)
 
 
 def test_other_metadata_is_noticed(written):
     (written / "metadata.json").write_text("{}\n")
     sign(written)
-    with pytest.raises(MicrocodeError, match=r"metadata\.json differs"):
+    with pytest.raises(UserError, match=r"metadata\.json differs"):
         shipping.verify(written)
 
 
 def test_a_digest_list_cannot_point_outside(written):
     (written / "SHA256SUMS").write_text(f"{hashlib.sha256(b'').hexdigest()}  ../empty\n")
     (written.parent / "empty").write_bytes(b"")
-    with pytest.raises(MicrocodeError, match="does not have the digest"):
+    with pytest.raises(UserError, match="expected files in the directory of the list"):
         shipping.verify(written)
 
 
 def test_the_command_line_answers_a_mistake_with_a_sentence(tmp_path, capsys):
     assert main(["--verify", str(tmp_path / "nowhere")]) == 2
-    assert capsys.readouterr().err.startswith("cannot read ")
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path}/nowhere")
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(MicrocodeError, match="cannot write "):
+    with pytest.raises(UserError, match=r"file: File exists"):
         shipping.write(tmp_path / "file", small_data())
 
 
