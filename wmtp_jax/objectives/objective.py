@@ -208,7 +208,7 @@ class Objective(abc.ABC):
             return solution_mean_weights(weights_BxS, mask_BxS)
         if settings.control == "random":
             count = jnp.maximum(mask_BxS.sum(), 1)
-            mean = jnp.sum(weights_BxS) / count
+            mean = jnp.maximum(jnp.sum(weights_BxS) / count, 1e-6)  # a batch may hold tokens of weight 0 alone
             variance = jnp.sum(jnp.where(mask_BxS, (weights_BxS - mean) ** 2, 0.0)) / count
             return random_weights(key, mask_BxS, mean=mean, variance=variance, clip=tuple(settings.clip))
         return weights_BxS

@@ -112,6 +112,21 @@ def test_store_that_hangs_holds_nobody_up(tmp_path, warnings, monkeypatch):
     assert "did not answer" in warnings[0]
 
 
+@pytest.mark.parametrize("password", ["SECRETPW", "SEC%2FRET%40PW"])
+def test_a_password_in_the_uri_is_never_printed(tmp_path, warnings, monkeypatch, password):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{password}@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    path = _run_directory(tmp_path)
+    with Tracker(tmp_path, path, "run", {"a": 1}) as tracker:
+        tracker.log(1, {"loss": 1.0})
+    assert len(warnings) == 1
+    assert "127.0.0.1" in warnings[0]
+    for secret in (password, "SEC/RET@PW", "user:"):
+        assert secret not in warnings[0]
+    assert not any(password.encode() in file.read_bytes() for file in path.rglob("*") if file.is_file())
+
+
 @pytest.mark.slow
 def test_two_first_runs_at_once_and_no_noise(tmp_path):
     """Both find no store yet; neither spoils the other's, and neither prints a word."""
