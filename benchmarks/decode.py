@@ -36,6 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import converters
 from benchmarks.growth import grow
@@ -43,6 +44,7 @@ from vendor.meta_llama import LLaMA, ModelArgs, Transformer
 from wmtp_jax.data import encode_prompt, load_tokenizer, read_records, render
 from wmtp_jax.decoding import generate, unstack_layers
 from wmtp_jax.decoding.steps import decode, prefill
+from wmtp_jax.files import write_atomically
 from wmtp_jax.model import ModelConfig, init_params, with_heads
 
 ROOT = Path(__file__).parents[1]
@@ -56,67 +58,46 @@ SMALL_GROWN = [{"dim": 128, "n_trunk_layers": 3, "head_dim": 64, "ffn_dim": 96}]
 class Ours:
     """`wmtp_jax.decoding.generate`."""
 
-    def __init__(self, directory: Path, eos_id: int, max_new_tokens: int, speculate: bool):
+    def __init__(self, directory: Path, speculate: bool, **settings):
         self.config, params = converters.load(directory, dtype="float32")
-        self.parts = unstack_layers(params, n_heads=self.config.n_future_tokens, dtype="float32")
-        self.settings = {"eos_id": eos_id, "max_new_tokens": max_new_tokens, "speculate": speculate}
+        self.layers = unstack_layers(params, n_heads=self.config.n_future_tokens, dtype="float32")
+        self.settings = {"speculate": speculate, **settings}
         self.results = []
 
-    def __call__(self, prompts: list[list[int]], batch_size: int) -> list[list[int]]:
-        """Continues prompts, so many at a time."""
-        batches = batches_of(prompts, batch_size)
-        results = [
-            r for b in batches for r in generate(self.parts, self.config, b, batch_size=batch_size, **self.settings)
-        ]
-        self.results += results
+    def batch(self, prompts: list[list[int]], **settings) -> list[list[int]]:
+        """Continues the prompts of one batch."""
+        settings = {"batch_size": len(prompts), **self.settings, **settings}
+        self.results += (results := generate(self.layers, self.config, prompts, **settings))
         return [result.tokens for result in results]
 
     def first_token(self, prompt: list[int]) -> None:
         """Prefill and one token, in the program of the whole continuation."""
-        generate(self.parts, self.config, [prompt], batch_size=1, on_tokens=lambda *_: True, **self.settings)
+        generate(self.layers, self.config, [prompt], batch_size=1, on_tokens=lambda *_: True, **self.settings)
 
 
 class TorchReference:
     """The reference's own loop over its KV cache; it is told how many tokens will come, so that it ends with them."""
 
-    def __init__(self, directory: Path, eos_id: int, max_new_tokens: int):
-        args = ModelArgs.from_json(directory / "params.json")
-        state = converters_state(directory)
-        model = Transformer(args)
+    def __init__(self, directory: Path, eos_id: int):
+        model = Transformer(ModelArgs.from_json(directory / "params.json"))
+        files = sorted(directory.glob("*.safetensors"))
+        state = {name: tensor.float() for path in files for name, tensor in load_file(path).items()}
         model.load_state_dict(state)
         self.llama = LLaMA(model, type("Tokenizer", (), {"eos_id": eos_id})())
-        self.eos_id, self.max_new_tokens = eos_id, max_new_tokens
-        self.n_new: dict[tuple, int] = {}
+        self.eos_id, self.n_new = eos_id, {}
 
     @torch.inference_mode()
-    def __call__(self, prompts: list[list[int]], batch_size: int) -> list[list[int]]:
-        """Continues prompts, so many at a time."""
-        return [row for batch in batches_of(prompts, batch_size) for row in self._batch(batch)]
-
-    def _batch(self, prompts: list[list[int]]) -> list[list[int]]:
-        n_new = max(self.n_new[tuple(prompt)] for prompt in prompts)
+    def batch(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Continues the prompts of one batch."""
+        lengths = [self.n_new[tuple(prompt)] for prompt in prompts]
         # It drops the EOS; a continuation that did not use up its room had one.
-        rows = self.llama.generate(prompts, n_new)
-        return [
-            [*row, self.eos_id] if len(row) < self.n_new[tuple(p)] else row
-            for p, row in zip(prompts, rows, strict=True)
-        ]
+        rows = zip(lengths, self.llama.generate(prompts, max(lengths)), strict=True)
+        return [[*row, self.eos_id] if len(row) < length else row for length, row in rows]
 
     @torch.inference_mode()
     def first_token(self, prompt: list[int]) -> None:
         """Prefill and one token."""
         self.llama.generate([prompt], 1)
-
-
-def converters_state(directory: Path) -> dict[str, torch.Tensor]:
-    """The state dict of a Meta directory of safetensors files, in fp32."""
-    from safetensors.torch import load_file
-
-    return {
-        name: tensor.float()
-        for path in sorted(directory.glob("*.safetensors"))
-        for name, tensor in load_file(path).items()
-    }
 
 
 class Transformers:
@@ -127,27 +108,19 @@ class Transformers:
         self.eos_id, self.max_new_tokens = eos_id, max_new_tokens
 
     @torch.inference_mode()
-    def __call__(self, prompts: list[list[int]], batch_size: int) -> list[list[int]]:
-        """Continues prompts, so many at a time."""
-        batches = batches_of(prompts, batch_size)
-        return [row for batch in batches for row in self._batch(batch, self.max_new_tokens)]
-
-    def _batch(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def batch(self, prompts: list[list[int]], max_new_tokens: int | None = None) -> list[list[int]]:
+        """Continues the prompts of one batch."""
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        settings = transformers.GenerationConfig(
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=self.eos_id,
-            pad_token_id=self.eos_id,
-        )
-        rows = self.model.generate(ids, attention_mask=mask, generation_config=settings)[:, longest:].tolist()
+        settings = {"do_sample": False, "eos_token_id": self.eos_id, "pad_token_id": self.eos_id}
+        config = transformers.GenerationConfig(max_new_tokens=max_new_tokens or self.max_new_tokens, **settings)
+        rows = self.model.generate(ids, attention_mask=mask, generation_config=config)[:, longest:].tolist()
         return [row[: row.index(self.eos_id) + 1] if self.eos_id in row else row for row in rows]
 
     def first_token(self, prompt: list[int]) -> None:
         """Prefill and one token."""
-        self._batch([prompt], 1)
+        self.batch([prompt], 1)
 
 
 def seconds_of(call, *arguments) -> tuple[float, object]:
@@ -157,16 +130,17 @@ def seconds_of(call, *arguments) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def batches_of(prompts: list[list[int]], batch_size: int) -> list[list[list[int]]]:
-    """Prompts in their order, so many at a time."""
-    return [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+def continue_all(peer, prompts: list[list[int]], batch_size: int) -> list[list[int]]:
+    """The continuations of all prompts in their order, so many at a time."""
+    starts = range(0, len(prompts), batch_size)
+    return [row for start in starts for row in peer.batch(prompts[start : start + batch_size])]
 
 
 def measure(peers: dict, prompts: list[list[int]], batch_size: int, rounds: int) -> dict:
     """Runs all peers in turn over all prompts.
 
     Args:
-        peers: name -> callable that continues a batch; the first one sets the expected tokens.
+        peers: by name; the first one sets the expected tokens.
         prompts: sorted by length, so that batches need little padding.
         batch_size: prompts per call.
         rounds: timed rounds per peer.
@@ -177,9 +151,9 @@ def measure(peers: dict, prompts: list[list[int]], batch_size: int, rounds: int)
     """
     rows, expected = {}, None
     for name, peer in peers.items():
-        first, _ = seconds_of(peer, prompts[:batch_size], batch_size)
-        again, _ = seconds_of(peer, prompts[:batch_size], batch_size)
-        tokens = peer(prompts, batch_size)
+        first, _ = seconds_of(peer.batch, prompts[:batch_size])
+        again, _ = seconds_of(peer.batch, prompts[:batch_size])
+        tokens = continue_all(peer, prompts, batch_size)
         if expected is None:
             expected = tokens
         rows[name] = {"first_call_s": first, "warm_up_s": max(first - again, 0.0), "rounds_s": []}
@@ -192,7 +166,7 @@ def measure(peers: dict, prompts: list[list[int]], batch_size: int, rounds: int)
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             time.sleep(0.5)  # the threads of the peer before go on spinning for a while
-            rows[name]["rounds_s"].append(seconds_of(peers[name], prompts, batch_size)[0])
+            rows[name]["rounds_s"].append(seconds_of(continue_all, peers[name], prompts, batch_size)[0])
     for row in rows.values():
         row["tokens_per_s"] = n_tokens / statistics.median(row["rounds_s"])
     return {"batch_size": batch_size, "n_prompts": len(prompts), "tokens": expected, "peers": rows}
@@ -208,24 +182,16 @@ def time_to_first_token(peers: dict, prompts: list[list[int]]) -> dict[str, floa
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def pass_seconds(config: ModelConfig, params) -> dict[str, float]:
-    """Median seconds of a decoding pass, batch 1: over one token with head 1, and over N tokens with all N heads."""
-    return {
-        "one token, head 1": seconds_per_pass(with_heads(config, 1), params),
-        "N tokens, N heads": seconds_per_pass(config, params),
-    }
-
-
 def seconds_per_pass(config: ModelConfig, params) -> float:
-    """Median seconds, eight passes at a time."""
+    """Median seconds of a decoding pass over N tokens with all N heads, batch 1, eight passes at a time."""
     slots, one = 192, np.ones(1, np.int32)
-    parts = unstack_layers(params, n_heads=config.n_future_tokens, dtype="float32")
-    tokens, limits = np.ones((1, slots), np.int32), (slots - config.n_future_tokens) * one
+    layers = unstack_layers(params, n_heads=config.n_future_tokens, dtype="float32")
     settings = {"eos_id": -1, "sampling": None, "dtype": jnp.float32}
-    rows = tokens, 48 * one, limits, jax.random.key(0), 0 * one
+    limits = (slots - config.n_future_tokens) * one
+    rows = np.ones((1, slots), np.int32), 48 * one, limits, jax.random.key(0), 0 * one
     with jax.default_matmul_precision("highest"):
-        state = prefill(parts, config, *rows, chunk=64, n_prompt_slots=64, **settings)
-        eight = lambda state: jax.block_until_ready(decode(parts, config, state, n_forwards=8, **settings))
+        state = prefill(layers, config, *rows, chunk=64, n_prompt_slots=64, **settings)
+        eight = lambda state: jax.block_until_ready(decode(layers, config, state, n_forwards=8, **settings))
         state, times = eight(state), []
         while not state.done.all() and len(times) < 9:
             seconds, state = seconds_of(eight, state)
@@ -254,12 +220,13 @@ def study(directory: Path, prompts: list[list[int]], eos_id: int, max_new_tokens
     config, params = converters.load(directory, dtype="float32")
     with tempfile.TemporaryDirectory() as hugging_face:
         converters.save_hf(Path(hugging_face) / "model", config, params)
-        drafting = Ours(directory, eos_id, max_new_tokens, speculate=True)
+        settings = {"eos_id": eos_id, "max_new_tokens": max_new_tokens}
+        drafting = Ours(directory, speculate=True, **settings)
         peers = {
             "speculation": drafting,
-            "head 1 alone": Ours(directory, eos_id, max_new_tokens, speculate=False),
-            "torch reference": TorchReference(directory, eos_id, max_new_tokens),
-            "transformers": Transformers(Path(hugging_face) / "model", eos_id, max_new_tokens),
+            "head 1 alone": Ours(directory, speculate=False, **settings),
+            "torch reference": TorchReference(directory, eos_id),
+            "transformers": Transformers(Path(hugging_face) / "model", **settings),
         }
     runs = [measure(peers, prompts, batch_size, rounds) for batch_size in (1, 16)]
     n_tokens = sum(len(result.tokens) for result in drafting.results)
@@ -279,7 +246,10 @@ def study(directory: Path, prompts: list[list[int]], eos_id: int, max_new_tokens
         "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "runs": runs,
         "first_token_s": first_token_s,
-        "pass_s": pass_seconds(config, params),
+        "pass_s": {
+            "one token, head 1": seconds_per_pass(with_heads(config, 1), params),
+            "N tokens, N heads": seconds_per_pass(config, params),
+        },
         "bound": bound,
         "aims": {name: {"value": value, "aim": aim} for name, (value, aim) in aims.items()},
     }
@@ -336,7 +306,7 @@ def main() -> int:
         "small": arguments.small,
         "models": found,
     }
-    arguments.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_atomically(arguments.out, json.dumps(record, indent=2) + "\n")
     print(f"written to {arguments.out}")
     return 0
 

@@ -51,14 +51,14 @@ def grow(config: ModelConfig, params, *, dim: int, n_trunk_layers: int, head_dim
     stretch = head_dim // config.head_dim
     sizes = {"D": dim, "Q": head_dim, "F": ffn_dim}
     channel = np.arange(config.head_dim)
-    places = {"Q": 2 * stretch * (channel // 2) + channel % 2}
+    new_index = {"Q": 2 * stretch * (channel // 2) + channel % 2}
     factors = {"scale": (config.dim / dim) ** 0.5, "wq": stretch**0.5}
 
     def grown(path, leaf):
         names = [entry.key for entry in path]
         axes = _AXES[names[-1]]
         shape = [sizes.get(axis, n) for axis, n in zip(axes, leaf.shape[-len(axes) :], strict=True)]
-        where = [places.get(axis, np.arange(n)) for axis, n in zip(axes, leaf.shape[-len(axes) :], strict=True)]
+        where = [new_index.get(axis, np.arange(n)) for axis, n in zip(axes, leaf.shape[-len(axes) :], strict=True)]
         if names[0] in ("trunk", "heads"):
             shape.insert(0, n_trunk_layers if names[0] == "trunk" else len(leaf))
             where.insert(0, np.arange(len(leaf)))

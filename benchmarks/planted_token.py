@@ -2,7 +2,7 @@
 
     python benchmarks/planted_token.py --out planted_token.json --plot planted_token.png
 
-A solution is a row of letters; somewhere in it stands "+" or "-", and that alone makes it correct or incorrect. A
+A solution is a row of letters with one "+" or "-" in it, and that alone makes it correct or incorrect. A
 fresh critic of its own network learns from correct and incorrect solutions as in stage 1 (binary cross-entropy and
 ranking of pairs). On unseen solutions the value should stay near 1/2, jump at the deciding token and stay there; with
 lambda .95 that token of a correct solution should get the largest weight, and that of an incorrect one the lowest
@@ -11,7 +11,6 @@ temporal-difference error. About half a minute on 2 CPU cores.
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import jax
@@ -20,6 +19,7 @@ import numpy as np
 
 from configs import verifiable
 from wmtp_jax.data import Example, Examples, Sampling, evaluation_batches, from_examples, make_batches
+from wmtp_jax.files import write_atomically
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, init_params
 from wmtp_jax.objectives.critic import Critic
 from wmtp_jax.objectives.verifiable import Verifiable
@@ -54,16 +54,7 @@ def planted_examples(n_problems: int, seed: int) -> Examples:
 
 
 def train_critic(examples: Examples, steps: int, seed: int = 0) -> tuple[MTPTransformer, Verifiable, dict, dict]:
-    """Stage 1 on the planted task.
-
-    Args:
-        examples: to learn from.
-        steps: of the critic.
-        seed: of parameters and batches.
-
-    Returns:
-        The policy (fresh; the critic does not look at it), the objective, the policy's and the critic's parameters.
-    """
+    """Stage 1: the policy (fresh, the critic does not read it), the objective, the policy's and critic's parameters."""
     config = verifiable.get_config()
     config.critic.update({"surprise": False, "steps": steps})
     config.critic.optimizer.update({"learning_rate": 1e-2, "weight_decay": 0.0})
@@ -82,11 +73,13 @@ def train_critic(examples: Examples, steps: int, seed: int = 0) -> tuple[MTPTran
     return model, objective, params, state.params
 
 
-def look(model: MTPTransformer, objective: Verifiable, params: dict, value_params: dict, examples: Examples) -> dict:
-    """What the critic says of solutions that it has not seen.
+def evaluate(
+    model: MTPTransformer, objective: Verifiable, params: dict, value_params: dict, examples: Examples
+) -> dict:
+    """The critic on solutions that it has not seen.
 
     Returns:
-        tokens, mask, decides (the deciding place), values, errors, advantages, weights: each [B, S], the advantages at
+        tokens, mask, decides (the deciding token), values, errors, advantages, weights: each [B, S], the advantages at
         lambda .95 and weights over the correct solutions as in stage 2; is_correct [B].
     """
     settings, weighting = objective.config.critic, objective.config.weighting
@@ -120,8 +113,8 @@ def look(model: MTPTransformer, objective: Verifiable, params: dict, value_param
 def summary(found: dict) -> dict[str, float]:
     """The claims, in numbers."""
     correct, mask, rows = found["is_correct"], found["mask"], np.arange(len(found["mask"]))
-    place = found["decides"].argmax(1)
-    before, after = found["values"][rows, place - 1], found["values"][rows, place]
+    decides = found["decides"].argmax(1)
+    before, after = found["values"][rows, decides - 1], found["values"][rows, decides]
     heaviest = np.where(mask, found["weights"], -np.inf).argmax(1)
     lowest = np.where(mask, found["errors"], np.inf).argmin(1)
     return {
@@ -131,29 +124,24 @@ def summary(found: dict) -> dict[str, float]:
         "value_after_incorrect": float(after[~correct].mean()),
         "smallest_jump_correct": float((after - before)[correct].min()),
         "smallest_fall_incorrect": float((before - after)[~correct].min()),
-        "heaviest_is_the_deciding_token": float(np.mean(heaviest == place, where=correct)),
-        "lowest_error_is_the_deciding_token": float(np.mean(lowest == place, where=~correct)),
+        "heaviest_is_the_deciding_token": float(np.mean(heaviest == decides, where=correct)),
+        "lowest_error_is_the_deciding_token": float(np.mean(lowest == decides, where=~correct)),
     }
 
 
-def around_the_place(found: dict, reach: int = 4) -> list[dict[str, float]]:
+def by_distance(found: dict, reach: int = 4) -> list[dict[str, float]]:
     """Means by distance from the deciding token."""
-    place, rows = found["decides"].argmax(1), np.arange(len(found["mask"]))
+    decides, rows = found["decides"].argmax(1), np.arange(len(found["mask"]))
     lines = []
     for offset in range(-reach, reach + 1):
-        at = np.clip(place + offset, 0, LENGTH - 1)
+        at = np.clip(decides + offset, 0, LENGTH - 1)
         inside, correct = found["mask"][rows, at], found["is_correct"]
         mean = lambda name, which, at=at: float(found[name][rows, at][which].mean())
-        lines.append(
-            {
-                "offset": offset,
-                "value_correct": mean("values", inside & correct),
-                "value_incorrect": mean("values", inside & ~correct),
-                "error_correct": mean("errors", inside & correct),
-                "error_incorrect": mean("errors", inside & ~correct),
-                "weight": mean("weights", inside & correct),
-            }
-        )
+        line = {"offset": offset}
+        for name in ("value", "error"):
+            line[f"{name}_correct"] = mean(f"{name}s", inside & correct)
+            line[f"{name}_incorrect"] = mean(f"{name}s", inside & ~correct)
+        lines.append(line | {"weight": mean("weights", inside & correct)})
     return lines
 
 
@@ -178,18 +166,16 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, default=Path("planted_token.png"))
     arguments = parser.parse_args()
     trained = train_critic(planted_examples(400, seed=1), arguments.steps, arguments.seed)
-    found = look(*trained, planted_examples(100, seed=2))
-    numbers, lines = summary(found), around_the_place(found)
+    found = evaluate(*trained, planted_examples(100, seed=2))
+    numbers, lines = summary(found), by_distance(found)
     for name, value in numbers.items():
         print(f"{name.replace('_', ' '):40}{value:8.3f}")
-    print(f"\n{'place':>6}{'value +':>10}{'value -':>10}{'error +':>10}{'error -':>10}{'weight +':>10}")
+    print(f"\n{'offset':>6}{'value +':>10}{'value -':>10}{'error +':>10}{'error -':>10}{'weight +':>10}")
     for line in lines:
         print(f"{line['offset']:>+6d}" + "".join(f"{value:10.3f}" for value in list(line.values())[1:]))
     plot(found, int(found["is_correct"].argmax()), arguments.plot, "an unseen correct solution")
     report = {"steps": arguments.steps, "seed": arguments.seed, "summary": numbers, "by_distance": lines}
-    unfinished = arguments.out.with_name(arguments.out.name + ".tmp")
-    unfinished.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(unfinished, arguments.out)
+    write_atomically(arguments.out, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

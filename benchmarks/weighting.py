@@ -29,6 +29,7 @@ import rlax
 from train_step import MODEL, SMALL
 
 from configs import baseline, rho1_weighted, verifiable
+from wmtp_jax.files import write_atomically
 from wmtp_jax.model import ModelConfig, MTPTransformer, init_params
 from wmtp_jax.objectives import objective_class
 from wmtp_jax.training.optimizer import make_optimizer
@@ -113,26 +114,12 @@ def measure_functions(rows: int, length: int, repeats: int) -> dict:
     ours = functools.partial(token_advantages, **DISCOUNTS)
     pair = lambda advantages: jax.jit(lambda v, r, m: weigh(advantages(v, r, m), m))
     from_host = lambda compute: lambda *_: compute(*on_host)
-    return {
-        "advantages": compare(
-            {
-                "wmtp_jax": jax.jit(ours),
-                "rlax under vmap": jax.jit(rlax_advantages),
-                "NumPy loop": from_host(numpy_advantages),
-            },
-            on_device,
-            repeats,
-        ),
-        "advantages + weights": compare(
-            {
-                "wmtp_jax": pair(ours),
-                "rlax under vmap, our weights": pair(rlax_advantages),
-                "NumPy loop": from_host(lambda v, r, m: numpy_weights(numpy_advantages(v, r, m), m)),
-            },
-            on_device,
-            repeats,
-        ),
-    }
+    alone = {"wmtp_jax": jax.jit(ours), "rlax under vmap": jax.jit(rlax_advantages)}
+    alone["NumPy loop"] = from_host(numpy_advantages)
+    weighted = {"wmtp_jax": pair(ours), "rlax under vmap, our weights": pair(rlax_advantages)}
+    weighted["NumPy loop"] = from_host(lambda v, r, m: numpy_weights(numpy_advantages(v, r, m), m))
+    measured = {"advantages": alone, "advantages + weights": weighted}
+    return {what: compare(implementations, on_device, repeats) for what, implementations in measured.items()}
 
 
 def step_batch(vocab_size: int, rows: int, length: int) -> dict[str, jax.Array]:
@@ -149,17 +136,9 @@ def step_batch(vocab_size: int, rows: int, length: int) -> dict[str, jax.Array]:
 
 
 def measure_steps(model_fields: dict, rows: int, length: int, rounds: int) -> dict[str, dict]:
-    """Seconds of each objective's step, and how often the baseline's time that is.
+    """Times of each objective's step, their ratios to the baseline's, and the compiled step's temporary bytes.
 
-    Args:
-        model_fields: of ModelConfig.
-        rows: of the batch.
-        length: positions per row.
-        rounds: timed steps of each kind.
-
-    Returns:
-        By objective: the median and the shortest time, their ratios to the baseline's, every time, and the compiled
-        step's temporary bytes. On a machine that others use, the ratio of the shortest times is the steadier one.
+    On a machine that others use, the ratio of the shortest times is the steadier one.
     """
     model_config = ModelConfig(**model_fields)
     model, N = MTPTransformer(model_config), model_config.n_future_tokens
@@ -202,21 +181,17 @@ def measure_steps(model_fields: dict, rows: int, length: int, rounds: int) -> di
     }
 
 
-def print_functions(measured: dict) -> None:
-    """One line per implementation: time, speed relative to ours, agreement."""
+def show(functions: dict, steps: dict) -> None:
+    """Implementations: time, relative to ours, agreement. Objectives: time of a step, relative to the baseline."""
     print(f"{'':32}{'ms':>10}{'x ours':>10}{'max diff':>12}")
-    for what, lines in measured.items():
+    for what, lines in functions.items():
         print(what)
         own = lines["wmtp_jax"]["milliseconds"]
         for name, line in lines.items():
             ratio = line["milliseconds"] / own
             print(f"  {name:30}{line['milliseconds']:>10.2f}{ratio:>10.2f}{line['largest_difference']:>12.1e}")
-
-
-def print_steps(measured: dict) -> None:
-    """One line per objective: time of a step, ratio to the baseline, memory."""
     print(f"{'step':16}{'median s':>10}{'ratio':>8}{'shortest s':>12}{'ratio':>8}{'temporaries':>14}")
-    for name, line in measured.items():
+    for name, line in steps.items():
         times = "".join(
             f"{line[f'seconds_{kind}']:>{width}.3f}{line[f'ratio_of_{ratio}']:>8.3f}"
             for kind, ratio, width in (("median", "medians", 10), ("shortest", "shortest", 12))
@@ -237,21 +212,11 @@ def main() -> None:
     sizes = (SMALL, 2, 64) if arguments.small else (MODEL, 4, 256)
     functions = measure_functions(arguments.rows, arguments.length, arguments.repeats)
     print(f"{arguments.rows} x {arguments.length} tokens on {jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores")
-    print_functions(functions)
     steps = measure_steps(*sizes, rounds=arguments.steps)
-    print_steps(steps)
-    report = {
-        "rows": arguments.rows,
-        "length": arguments.length,
-        "model": sizes[0],
-        "batch": sizes[1:],
-        "jax": jax.__version__,
-        "functions": functions,
-        "steps": steps,
-    }
-    unfinished = arguments.out.with_name(arguments.out.name + ".tmp")
-    unfinished.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(unfinished, arguments.out)
+    show(functions, steps)
+    report = {"rows": arguments.rows, "length": arguments.length, "model": sizes[0], "batch": sizes[1:]}
+    report |= {"jax": jax.__version__, "functions": functions, "steps": steps}
+    write_atomically(arguments.out, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

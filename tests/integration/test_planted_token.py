@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.planted_token import around_the_place, look, planted_examples, plot, summary, train_critic
+from benchmarks.planted_token import by_distance, evaluate, planted_examples, plot, summary, train_critic
 
 pytestmark = pytest.mark.slow
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def found():
     """A critic's view of 80 solutions of problems that it has not seen."""
-    return look(*train_critic(planted_examples(400, seed=1), steps=150), planted_examples(40, seed=2))
+    return evaluate(*train_critic(planted_examples(400, seed=1), steps=150), planted_examples(40, seed=2))
 
 
 def test_the_value_jumps_at_the_deciding_token_and_only_there(found):
@@ -26,8 +26,8 @@ def test_the_value_jumps_at_the_deciding_token_and_only_there(found):
 
 def test_on_every_correct_solution_the_deciding_token_has_the_largest_weight(found):
     assert summary(found)["heaviest_is_the_deciding_token"] == 1
-    after = [line["weight"] for line in around_the_place(found) if line["offset"] > 0]
-    at = next(line["weight"] for line in around_the_place(found) if line["offset"] == 0)
+    after = [line["weight"] for line in by_distance(found) if line["offset"] > 0]
+    at = next(line["weight"] for line in by_distance(found) if line["offset"] == 0)
     assert at > 1.5
     assert max(after) < 0.5
     assert not np.any(found["weights"][~found["is_correct"]])
