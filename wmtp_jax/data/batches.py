@@ -38,14 +38,7 @@ class TrainingBatches(Iterator[Batch]):
         self._iterator = iter(self._batches.to_iter_dataset(options))
 
     def batch(self, step: int) -> Batch:
-        """This process's part of the batch of a step.
-
-        Args:
-            step: Number of the batch, from 0.
-
-        Returns:
-            The arrays of `collate.collate`, B = batch_size / process_count.
-        """
+        """This process's part of the batch of a step, counted from 0: see `collate`, B = batch_size / process_count."""
         return self._batches[step]
 
     def __next__(self) -> Batch:
@@ -53,18 +46,11 @@ class TrainingBatches(Iterator[Batch]):
         return next(self._iterator)
 
     def get_state(self) -> dict[str, Any]:
-        """Where the stream stands.
-
-        Returns:
-            A dict for JSON: `next_step`, the number of the batch that comes next, and the fingerprint.
-        """
+        """Where the stream stands, for JSON: `next_step`, the batch that comes next, and the fingerprint."""
         return {"next_step": int(self._iterator.get_state()["next_index"]), "fingerprint": dict(self.fingerprint)}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continues where a state was taken.
-
-        Args:
-            state: A result of `get_state`, in this process or another.
+        """Continues where a state was taken, in this process or another.
 
         Raises:
             DataError: The state belongs to other data or other settings, or is none.

@@ -12,7 +12,6 @@ from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.encoding import Example
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.records import Record, task_of
-from wmtp_jax.data.templates import check_template
 from wmtp_jax.data.token_store import TokenStore, offsets_of, open_store
 from wmtp_jax.data.tokenizer import Tokenizer
 from wmtp_jax.errors import shown
@@ -249,7 +248,6 @@ def load_examples(
     """
     _check_choice("policy_samples", policy_samples, POLICY_SAMPLES)
     _check_choice("over_length", over_length, OVER_LENGTH)
-    check_template(template)
     if max_per_problem < 0:
         raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (all) or more.")
     store = open_store(path, tokenizer, template)

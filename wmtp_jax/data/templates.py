@@ -39,11 +39,6 @@ def render(record: Record, template: str) -> str:
     Raises:
         DataError: There is no template of that name.
     """
-    check_template(template)
-    return TEMPLATES[template](record)
-
-
-def check_template(template: str) -> None:
-    """Raises DataError where there is no template of that name."""
     if template not in TEMPLATES:
         raise DataError(f"unknown prompt template '{template}'; expected one of {', '.join(sorted(TEMPLATES))}.")
+    return TEMPLATES[template](record)
