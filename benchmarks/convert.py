@@ -35,6 +35,7 @@ class RandomWeights:
 
     origin = None
     value_head = None
+    description = {"layout": "random weights"}  # noqa: RUF012
 
     def __init__(self, config: ModelConfig, dtype: np.dtype):
         self.config, self._dtype = config, dtype

@@ -82,7 +82,7 @@ def make_plan(
     """Decides a conversion without reading weights.
 
     Args:
-        source: a `Checkpoint`, params in memory, or what else has their config, origin, value_head, dtype and read.
+        source: a `Checkpoint`, params, or what else has their config, origin, value_head, description, dtype and read.
         target: layout to write.
         dtype: of what is written; None keeps the source's.
         grow_heads: number of heads to give to a plain Llama, or None.

@@ -23,35 +23,38 @@ def small():
     return make
 
 
+BLOCK = {  # As documented: Meta's name, Hugging Face's name, (out, in).
+    ("attention.wq", "self_attn.q_proj"): lambda c: (c.n_heads * c.head_dim, c.dim),
+    ("attention.wk", "self_attn.k_proj"): lambda c: (c.n_kv_heads * c.head_dim, c.dim),
+    ("attention.wv", "self_attn.v_proj"): lambda c: (c.n_kv_heads * c.head_dim, c.dim),
+    ("attention.wo", "self_attn.o_proj"): lambda c: (c.dim, c.n_heads * c.head_dim),
+    ("feed_forward.w1", "mlp.gate_proj"): lambda c: (c.ffn_dim, c.dim),
+    ("feed_forward.w2", "mlp.down_proj"): lambda c: (c.dim, c.ffn_dim),
+    ("feed_forward.w3", "mlp.up_proj"): lambda c: (c.ffn_dim, c.dim),
+    ("attention_norm", "input_layernorm"): lambda c: (c.dim,),
+    ("ffn_norm", "post_attention_layernorm"): lambda c: (c.dim,),
+}
+
+
+def drawn(config, dtype, column: int, blocks: list[str], embeddings: str, norm: str, output: str | None) -> dict:
+    """A state dict of random numbers with the names of one column of `BLOCK`."""
+    shapes = {embeddings: (config.vocab_size, config.dim), norm: (config.dim,)}
+    shapes |= {f"{block}.{names[column]}.weight": shape(config) for block in blocks for names, shape in BLOCK.items()}
+    shapes |= {output: (config.vocab_size, config.dim)} if output else {}
+    rng = np.random.default_rng(0)
+    return {name: rng.standard_normal(shape, np.float32).astype(DTYPES[dtype]) for name, shape in shapes.items()}
+
+
 @pytest.fixture
 def meta_state():
-    """A state dict in Meta's layout for a config, straight from the documented key list."""
+    """A state dict in Meta's layout for a config."""
 
-    def make(config: ModelConfig, dtype="float32", seed=0, output="untied") -> dict[str, np.ndarray]:
-        rng = np.random.default_rng(seed)
-        draw = lambda *shape: rng.standard_normal(shape, np.float32).astype(DTYPES[dtype])
-        D, F, Q = config.dim, config.ffn_dim, config.head_dim
-        trunk = config.n_layers - config.n_future_tokens + 1
-        blocks = [f"layers.{i}" for i in range(trunk)]
+    def make(config: ModelConfig, dtype="float32", output="untied") -> dict[str, np.ndarray]:
+        blocks = [f"layers.{i}" for i in range(config.n_layers - config.n_future_tokens + 1)]
         blocks += [f"extra_heads.{i}" for i in range(config.n_future_tokens - 1)]
-        state = {"tok_embeddings.weight": draw(config.vocab_size, D), "norm.weight": draw(D)}
-        for block in blocks:
-            state |= {
-                f"{block}.attention.wq.weight": draw(config.n_heads * Q, D),
-                f"{block}.attention.wk.weight": draw(config.n_kv_heads * Q, D),
-                f"{block}.attention.wv.weight": draw(config.n_kv_heads * Q, D),
-                f"{block}.attention.wo.weight": draw(D, config.n_heads * Q),
-                f"{block}.feed_forward.w1.weight": draw(F, D),
-                f"{block}.feed_forward.w2.weight": draw(D, F),
-                f"{block}.feed_forward.w3.weight": draw(F, D),
-                f"{block}.attention_norm.weight": draw(D),
-                f"{block}.ffn_norm.weight": draw(D),
-            }
-        if output == "untied":
-            state["output.weight"] = draw(config.vocab_size, D)
-        elif output == "copy":
-            state["output.weight"] = state["tok_embeddings.weight"].copy()
-        return state
+        own = "output.weight" if output == "untied" else None
+        state = drawn(config, dtype, 0, blocks, "tok_embeddings.weight", "norm.weight", own)
+        return state | ({"output.weight": state["tok_embeddings.weight"].copy()} if output == "copy" else {})
 
     return make
 
@@ -60,26 +63,10 @@ def meta_state():
 def hf_state():
     """A state dict of LlamaForCausalLM for a config."""
 
-    def make(config: ModelConfig, dtype="float32", seed=0, output="untied") -> dict[str, np.ndarray]:
-        rng = np.random.default_rng(seed)
-        draw = lambda *shape: rng.standard_normal(shape, np.float32).astype(DTYPES[dtype])
-        D, F, Q = config.dim, config.ffn_dim, config.head_dim
-        state = {"model.embed_tokens.weight": draw(config.vocab_size, D), "model.norm.weight": draw(D)}
-        for i in range(config.n_layers):
-            state |= {
-                f"model.layers.{i}.self_attn.q_proj.weight": draw(config.n_heads * Q, D),
-                f"model.layers.{i}.self_attn.k_proj.weight": draw(config.n_kv_heads * Q, D),
-                f"model.layers.{i}.self_attn.v_proj.weight": draw(config.n_kv_heads * Q, D),
-                f"model.layers.{i}.self_attn.o_proj.weight": draw(D, config.n_heads * Q),
-                f"model.layers.{i}.mlp.gate_proj.weight": draw(F, D),
-                f"model.layers.{i}.mlp.up_proj.weight": draw(F, D),
-                f"model.layers.{i}.mlp.down_proj.weight": draw(D, F),
-                f"model.layers.{i}.input_layernorm.weight": draw(D),
-                f"model.layers.{i}.post_attention_layernorm.weight": draw(D),
-            }
-        if output == "untied":
-            state["lm_head.weight"] = draw(config.vocab_size, D)
-        return state
+    def make(config: ModelConfig, dtype="float32", output="untied") -> dict[str, np.ndarray]:
+        blocks = [f"model.layers.{i}" for i in range(config.n_layers)]
+        own = "lm_head.weight" if output == "untied" else None
+        return drawn(config, dtype, 1, blocks, "model.embed_tokens.weight", "model.norm.weight", own)
 
     return make
 

@@ -2,12 +2,15 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import converters
 from converters.tensor import parse_dtype
+from wmtp_jax.model import init_params
+from wmtp_jax.tree import flatten_tree
 
 BITS = {2: np.uint16, 4: np.uint32}
 
@@ -24,7 +27,7 @@ def assert_same_bits(found: dict, expected: dict):
     for name, values in expected.items():
         assert found[name].dtype == values.dtype, name
         bits = BITS[values.dtype.itemsize]
-        np.testing.assert_array_equal(found[name].view(bits), values.view(bits), err_msg=name)
+        np.testing.assert_array_equal(np.asarray(found[name]).view(bits), np.asarray(values).view(bits), err_msg=name)
 
 
 @pytest.mark.parametrize("kind", ["single", "sharded", "torch"])
@@ -37,13 +40,13 @@ def test_meta(tmp_path, small, meta_state, params_json, write_model, kind, dtype
     read_config, params = converters.load_meta(source)
     assert read_config.n_trunk_layers == 5 - heads
     assert read_config.tie_embeddings == (output == "copy")
-    assert all(leaf.dtype == parse_dtype(dtype) for leaf in _leaves(params))
+    assert all(leaf.dtype == parse_dtype(dtype) for leaf in jax.tree.leaves(params))
     converters.save_meta(tmp_path / "out", read_config, params, max_shard_bytes=20000 if kind == "sharded" else 10**9)
     assert_same_bits(read_all(tmp_path / "out"), state)
     assert (len(list((tmp_path / "out").glob("*.safetensors"))) > 1) == (kind == "sharded")
     again, same = converters.load(tmp_path / "out")
     assert again.ffn_dim == config.ffn_dim
-    assert all(np.array_equal(a, b) for a, b in zip(_leaves(params), _leaves(same), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(same), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["single", "sharded", "torch"])
@@ -68,7 +71,7 @@ def test_our_tree(tmp_path, small, meta_state, params_json, write_model):
     converters.save_tree(tmp_path / "out", read_config, params)
     again, same = converters.load_tree(tmp_path / "out")
     assert again == read_config
-    assert_same_bits(_by_path(same), _by_path(params))
+    assert_same_bits(flatten_tree(same), flatten_tree(params))
 
 
 def test_every_index_of_a_meta_model(tmp_path, small, meta_state, params_json, write_model):
@@ -109,7 +112,7 @@ def test_the_real_model_is_the_same_tree_from_both_layouts(shared_data):
     assert meta_config.tie_embeddings
     assert hf_config.tie_embeddings
     assert (meta_config.ffn_dim, hf_config.ffn_dim) == (172, 172)
-    assert_same_bits(_by_path(from_meta), _by_path(from_hf))
+    assert_same_bits(flatten_tree(from_meta), flatten_tree(from_hf))
 
 
 def test_the_real_model_goes_back_out_as_it_came(tmp_path, shared_data):
@@ -144,8 +147,6 @@ def test_values_beyond_float16_are_refused(tmp_path, small, meta_state, params_j
 
 
 def test_params_that_do_not_fit_are_a_table(tmp_path, small):
-    from wmtp_jax.model import init_params
-
     params = init_params(small())
     with pytest.raises(converters.ConverterError, match=r"missing +output\.kernel"):
         converters.save_meta(tmp_path / "a", small(), {k: v for k, v in params.items() if k != "output"})
@@ -155,23 +156,8 @@ def test_params_that_do_not_fit_are_a_table(tmp_path, small):
 
 
 def test_nan_params_are_refused_and_nothing_stays(tmp_path, small):
-    from wmtp_jax.model import init_params
-
     params = init_params(small())
     params["heads"]["feed_forward"]["w2"] = params["heads"]["feed_forward"]["w2"].at[0, 3, 5].set(np.nan)
     with pytest.raises(converters.ConverterError, match=r"heads\.feed_forward\.w2\[0\] of the params holds NaN"):
         converters.save_hf(tmp_path / "out", small(), params)
     assert list(tmp_path.iterdir()) == []
-
-
-def _leaves(tree):
-    import jax
-
-    return jax.tree.leaves(tree)
-
-
-def _by_path(tree, prefix=""):
-    found = {}
-    for name, value in tree.items():
-        found |= _by_path(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: np.asarray(value)}
-    return found
