@@ -16,7 +16,7 @@ from converters.errors import ConverterError
 from wmtp_jax.errors import shown
 from wmtp_jax.model import ModelConfig, leaf_shapes
 
-# What stands between a stored tensor and its weight.
+# What turns a stored tensor into its weight.
 AS_IS = "as is"
 TRANSPOSED = "transposed"
 ROPE_PERMUTED = "transposed, rope permuted"  # the rows of each head are in the half-split RoPE order of Hugging Face

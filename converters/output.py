@@ -1,6 +1,6 @@
 """The weight files of a model in the making: written in NAME.partial, continued after a kill, complete under NAME.
 
-Every tensor's place in its file is known before the first byte is written. The journal, .NAME.journal, says which
+Every tensor's offset in its file is known before the first byte is written. The journal, .NAME.journal, says which
 tensors are done and with which digest; whoever continues reads those bytes again and keeps a tensor only when its
 digest still matches.
 """

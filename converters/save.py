@@ -1,4 +1,4 @@
-"""Writes a model: one weight at a time from its source, through a thread, into its place on disk."""
+"""Writes a model: one weight at a time from its source, through a thread, to its offset on disk."""
 
 import collections
 import contextlib
