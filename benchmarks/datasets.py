@@ -3,16 +3,13 @@
     python benchmarks/datasets.py --out datasets.json                     # 200,000 solutions
     python benchmarks/datasets.py --solutions 4000 --out datasets.json    # a smoke run
 
-The source is made here: parquet files with the published schema, several row groups each, solutions in four languages
-that are stretches of Python's own library, with its docstrings as descriptions, and a tokenizer of 32,000 pieces
-trained on the same library with Llama-2's settings. The peer is that tokenizer alone: as many processes encode every
-description once and every Python solution once, all in memory. The product counts the same tokens, for which it encodes
-each different word once, and does everything else: it reads parquet, filters, writes records, index, counts, tests,
-statistics and digests. Both take turns; the median round counts. Memory is the proportional set size of all processes
-together, every 0.1 s of a run of its own.
-
-Then: one worker instead of all, and a run that is killed in the middle and started again; each has to give the bytes
-of the first.
+The source is made here: parquet files with the published schema, solutions in four languages that are stretches of
+Python's own library, its docstrings as descriptions, and a tokenizer of 32,000 pieces trained on the same library with
+Llama-2's settings. The peer is that tokenizer alone: as many processes encode every description and every Python
+solution once, all in memory. The product counts the same tokens and does everything else: it reads parquet, filters,
+writes records, tests, statistics and digests. Both take turns; the median round counts. Memory is the proportional set
+size of all processes together, every 0.1 s of a run of its own. Then: one worker instead of all, and a run that is
+killed in the middle and started again; each has to give the bytes of the first.
 
 Aims: >= 0.7 of the tokenizer's own speed; at most 1.5 GB.
 """
@@ -44,7 +41,7 @@ PYTHON_3 = 3
 # Python 2, C++, Python 3, Java.
 LANGUAGES = (1, 2, PYTHON_3, 4)
 LANGUAGE_WEIGHTS = (5, 50, 35, 10)
-VALID_PROBLEMS = TEST_PROBLEMS = 8
+HELD_OUT = 8  # problems of each other split
 
 
 def library() -> list[str]:
@@ -91,19 +88,17 @@ def problem(number: int, texts: list[str], prose: list[str], rng: random.Random)
 def make_source(directory: Path, solutions: int) -> None:
     """Parquet files of the three splits."""
     rng, texts = random.Random(0), library()
-    prose = [" ".join(part for part in text.split('"""')[1::2]) for text in texts]
+    prose = [" ".join(text.split('"""')[1::2]) for text in texts]
     prose = [text for text in prose if len(text) > 4000]
     directory.mkdir(parents=True)
-    train = max(solutions // SOLUTIONS_PER_PROBLEM, 1)
-    number = 0
-    for split, count in (("train", train), ("valid", VALID_PROBLEMS), ("test", TEST_PROBLEMS)):
-        file, written = 0, 0
-        while written < count:
-            rows = min(ROWS_PER_GROUP * GROUPS_PER_FILE, count - written)
-            table = pyarrow.Table.from_pylist([problem(number + i, texts, prose, rng) for i in range(rows)])
-            path = directory / f"{split}-{file:05}-of-{-(-count // (ROWS_PER_GROUP * GROUPS_PER_FILE)):05}.parquet"
-            pyarrow.parquet.write_table(table, path, row_group_size=ROWS_PER_GROUP)
-            number, written, file = number + rows, written + rows, file + 1
+    per_file, number = ROWS_PER_GROUP * GROUPS_PER_FILE, 0
+    counts = {"train": max(solutions // SOLUTIONS_PER_PROBLEM, 1), "valid": HELD_OUT, "test": HELD_OUT}
+    for split, count in counts.items():
+        for file, begin in enumerate(range(0, count, per_file)):
+            rows = [problem(number + i, texts, prose, rng) for i in range(min(per_file, count - begin))]
+            path = directory / f"{split}-{file:05}-of-{-(-count // per_file):05}.parquet"
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=ROWS_PER_GROUP)
+            number += len(rows)
 
 
 def make_tokenizer(path: Path) -> None:
@@ -156,34 +151,35 @@ def tokenizer_alone(texts: list[str], tokenizer: Path, workers: int) -> float:
         return max(pool.map(encode, [texts[i::workers] for i in range(workers)]))
 
 
-def command(source: Path, tokenizer: Path, storage: Path, workers: int) -> list[str]:
-    """The product's command line."""
+def start(source: Path, tokenizer: Path, storage: Path, workers: int, *, clean: bool = True) -> subprocess.Popen:
+    """The product's command line, with nothing set up before, or with what a killed run left."""
+    if clean:
+        shutil.rmtree(storage, ignore_errors=True)
     options = ["--from", source, "--tokenizer", tokenizer, "--storage", storage, "--workers", workers]
-    return [sys.executable, "-m", "wmtp_jax.storage", "datasets", "codecontests", *map(str, options)]
+    command = [sys.executable, "-m", "wmtp_jax.storage", "datasets", "codecontests", *map(str, options)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def product(source: Path, tokenizer: Path, storage: Path, workers: int) -> float:
-    """Seconds of a run from its start to its end."""
+def seconds_of(process: subprocess.Popen) -> float:
+    """Seconds until a run that was just started ends."""
     began = time.perf_counter()
-    subprocess.run(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL, check=True)
+    if process.wait():
+        raise SystemExit(f"the set-up failed: {process.args}")
     return time.perf_counter() - began
 
 
-def killed(source: Path, tokenizer: Path, storage: Path, workers: int) -> None:
-    """A run that is killed when its first unit is finished."""
-    process = subprocess.Popen(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL)
-    work = storage / "datasets_v2" / ".codecontests.work"
-    while process.poll() is None and not list(work.glob("unit-*.json")):
+def kill_midway(process: subprocess.Popen, storage: Path) -> None:
+    """Kills a run when its first records are joined."""
+    while process.poll() is None and not (storage / "datasets_v2/codecontests.partial/processed/train.jsonl").exists():
         time.sleep(0.01)
     process.kill()
-    process.wait()
-    if not work.exists():
+    if process.wait() == 0:
         raise SystemExit("the set-up ended before it could be killed; take more --solutions")
 
 
-def peak_memory(source: Path, tokenizer: Path, storage: Path, workers: int) -> int:
+def peak_memory(process: subprocess.Popen) -> int:
     """Most bytes of a run at one time."""
-    process, peak = subprocess.Popen(command(source, tokenizer, storage, workers), stderr=subprocess.DEVNULL), 0
+    peak = 0
     while process.poll() is None:
         peak = max(peak, memory(process.pid))
         time.sleep(0.1)
@@ -200,11 +196,6 @@ def memory(pid: int) -> int:
     except psutil.Error:
         pass
     return total
-
-
-def sums(storage: Path) -> str:
-    """The digests of all files."""
-    return (storage / "datasets_v2" / "codecontests" / "SHA256SUMS").read_text()
 
 
 def main() -> int:
@@ -225,27 +216,24 @@ def main() -> int:
     if not source.exists():
         make_source(source, arguments.solutions)
     texts, workers, storage = texts_of(source), arguments.workers, arguments.workdir / "storage"
+    directory = storage / "datasets_v2" / "codecontests"
     alone, runs = [], []
     for _ in range(arguments.rounds):
         alone.append(tokenizer_alone(texts, tokenizer, workers))
-        shutil.rmtree(storage, ignore_errors=True)
-        runs.append(product(source, tokenizer, storage, workers))
-    first = sums(storage)
-    metadata = json.loads((storage / "datasets_v2" / "codecontests" / "metadata.json").read_text())
+        runs.append(seconds_of(start(source, tokenizer, storage, workers)))
+    first, metadata = (directory / "SHA256SUMS").read_text(), json.loads((directory / "metadata.json").read_text())
     del texts
-    others = {}
-    for what, options in (("one worker", {"workers": 1}), ("killed and started again", {"workers": workers})):
-        shutil.rmtree(storage)
-        if "killed" in what:
-            killed(source, tokenizer, storage, workers)
-        product(source, tokenizer, storage, **options)
-        others[what] = sums(storage) == first
-    shutil.rmtree(storage)
-    peak = peak_memory(source, tokenizer, storage, workers)
+    seconds_of(start(source, tokenizer, storage, 1))
+    same = {"one worker": (directory / "SHA256SUMS").read_text() == first}
+    kill_midway(start(source, tokenizer, storage, workers), storage)
+    seconds_of(start(source, tokenizer, storage, workers, clean=False))
+    same["killed and started again"] = (directory / "SHA256SUMS").read_text() == first
+    peak = peak_memory(start(source, tokenizer, storage, workers))
     shutil.rmtree(storage)
 
-    records = sum(split["programs"] for split in metadata["splits"].values())
-    solutions = sum(s["source_solutions"] for s in metadata["splits"].values())
+    records, solutions = (
+        sum(split[name] for split in metadata["splits"].values()) for name in ("programs", "source_solutions")
+    )
     seconds, peer = statistics.median(runs), statistics.median(alone)
     in_bytes = sum(path.stat().st_size for path in source.iterdir())
     print(f"{solutions:,} Python solutions, {records:,} records, {in_bytes / 1e6:.0f} MB of parquet, {workers} workers")
@@ -255,23 +243,21 @@ def main() -> int:
     print(
         f"set-up / tokenizer: {peer / seconds:.2f} (aim {AIM_SHARE}); peak {peak / 1e9:.2f} GB (aim {AIM_BYTES / 1e9})"
     )
-    for what, same in others.items():
-        print(f"{what}: {'the same bytes' if same else 'OTHER BYTES'}")
+    for what, equal in same.items():
+        print(f"{what}: {'the same bytes' if equal else 'OTHER BYTES'}")
+    aims = {"set-up / tokenizer": (peer / seconds, AIM_SHARE), "peak_bytes": (peak, AIM_BYTES)}
     record = {
         "machine": {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "workers": workers,
         "python_solutions": solutions,
         "records": records,
         "rounds": {"tokenizer_alone_s": alone, "set_up_s": runs},
-        "same_bytes": others,
-        "aims": {
-            "set-up / tokenizer": {"value": peer / seconds, "aim": AIM_SHARE},
-            "peak_bytes": {"value": peak, "aim": AIM_BYTES},
-        },
+        "same_bytes": same,
+        "aims": {name: {"value": value, "aim": aim} for name, (value, aim) in aims.items()},
     }
     arguments.out.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {arguments.out}")
-    return 0 if all(others.values()) else 1
+    return 0 if all(same.values()) else 1
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from wmtp_jax.jsonl import read_object
 from wmtp_jax.progress import Progress
 from wmtp_jax.storage.checksums import METADATA, is_complete, write_checksums
 from wmtp_jax.storage.datasets.contamination import BenchmarkTexts, benchmark_texts, other_split_texts
-from wmtp_jax.storage.datasets.records import KINDS, Part, process_chunk
+from wmtp_jax.storage.datasets.records import KINDS, SplitPart, process_chunk
 from wmtp_jax.storage.datasets.settings import SMALL, Settings
 from wmtp_jax.storage.datasets.sources import Chunk, describe_files, find_files, make_chunks
 from wmtp_jax.storage.datasets.statistics import COUNTS, draw_statistics, split_statistics, sum_counts
@@ -87,7 +87,7 @@ def build(
         work = partial / "work"
         for folder in (work, partial / "stats", *((verdicts,) if settings.reexecute else ())):
             folder.mkdir(exist_ok=True)
-        parts: dict[str, list[Part]] = {split: [] for split in recipe.splits}
+        parts: dict[str, list[SplitPart]] = {split: [] for split in recipe.splits}
         joined = {(split, kind): _JoinedFile(partial, split, kind) for split in recipe.splits for kind in KINDS}
         everything, read = sum(chunk.bytes for chunk in chunks), 0
         process = _process(chunks, workers, (name, settings, work, benchmark, verdicts))
@@ -179,7 +179,7 @@ class _JoinedFile:
         return self._state.hexdigest()
 
 
-def _process(chunks: Sequence[Chunk], workers: int, job: tuple) -> Iterator[dict[str, Part]]:
+def _process(chunks: Sequence[Chunk], workers: int, job: tuple) -> Iterator[dict[str, SplitPart]]:
     """What becomes of each chunk, in order; `job` is the rest of `process_chunk`'s arguments."""
     _, settings, *_ = job
     if settings.small:
@@ -226,7 +226,7 @@ def _check_room(partial: Path, needed: int) -> None:
         )
 
 
-def _nothing_left(parts: Sequence[Part]) -> StorageError:
+def _nothing_left(parts: Sequence[SplitPart]) -> StorageError:
     counts = sum_counts(parts)
     taken = counts.pop("solutions", 0)
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if count)

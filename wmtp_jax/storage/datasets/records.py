@@ -25,7 +25,7 @@ _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclasses.dataclass
-class Part:
+class SplitPart:
     """What one chunk adds to a split, beside the lines in its files.
 
     Attributes:
@@ -80,7 +80,7 @@ def process_chunk(
     benchmark: BenchmarkTexts | None,
     verdicts: Path,
     limits: dict[str, int] | None = None,
-) -> dict[str, Part]:
+) -> dict[str, SplitPart]:
     """Turns one chunk into lines.
 
     Args:
@@ -111,7 +111,7 @@ def process_chunk(
                         break
                     continue
                 if split not in parts:
-                    parts[split] = Part({kind: work / f"{number:05}.{split}.{kind}" for kind in KINDS})
+                    parts[split] = SplitPart({kind: work / f"{number:05}.{split}.{kind}" for kind in KINDS})
                     files[split] = {k: opened.enter_context(open(path, "wb")) for k, path in parts[split].path.items()}
                 part = parts[split]
                 part.counts.update(task.left_out)

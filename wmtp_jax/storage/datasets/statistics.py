@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wmtp_jax.storage.datasets.records import Part
+from wmtp_jax.storage.datasets.records import SplitPart
 
 _QUANTILES = {"min": 0, "p10": 0.1, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 _BINS, _FEW_BINS = 40, 16
@@ -21,7 +21,7 @@ _PANELS = (
 )
 
 
-def split_statistics(parts: Sequence[Part]) -> dict[str, Any]:
+def split_statistics(parts: Sequence[SplitPart]) -> dict[str, Any]:
     """Counts and distributions of one split, for JSON; it has at least one record."""
     counts = sum_counts(parts)
     correct, incorrect = counts.pop("correct", 0), counts.pop("incorrect", 0)
@@ -43,7 +43,7 @@ def split_statistics(parts: Sequence[Part]) -> dict[str, Any]:
     }
 
 
-def sum_counts(parts: Sequence[Part]) -> collections.Counter[str]:
+def sum_counts(parts: Sequence[SplitPart]) -> collections.Counter[str]:
     """The counts of all parts; reasons that never occurred stay, with 0."""
     counts: collections.Counter[str] = collections.Counter()
     for part in parts:
