@@ -89,10 +89,9 @@ def test_killed_again_and_again(root, model, finished, tmp_path):
     """SIGKILL amid the samples and amid the programs: each start goes on where the last one was."""
     arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *command(model, tmp_path)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     for name, lines in (("samples.jsonl", 5), ("verdicts.jsonl", 2), ("verdicts.jsonl", 8)):
         path = tmp_path / name
-        process = subprocess.Popen(arguments, cwd=root, env=os.environ | cache, **quiet)
+        process = subprocess.Popen(arguments, cwd=root, **quiet)
         while process.poll() is None and not (path.exists() and path.read_bytes().count(b"\n") >= lines):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
@@ -198,7 +197,10 @@ def test_stopped_by_a_signal(sent, code, root, answered, tmp_path):
     """The exit code says by what, once the running programs have ended."""
     given = answered("import time\ntime.sleep(60)\n", 20)
     arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *given, "--timeout_s", "1"]
+    # Tests that run in the background of a shell ignore SIGINT, and so would their children.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(arguments, cwd=root, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, previous)
     while not (tmp_path / "verdicts.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.02)
