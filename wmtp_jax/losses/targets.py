@@ -15,7 +15,7 @@ def head_targets(tokens_BxS: jax.Array, n_heads: int) -> jax.Array:
 
 
 def valid_targets(target_mask_BxS: jax.Array, segment_ids_BxS: jax.Array, n_heads: int) -> jax.Array:
-    """Whether head k has a target at t: t + k lies in the row, in t's own document, and in the target mask.
+    """Whether head k has a target at t: t + k is in the row, in t's own document, and in the target mask.
 
     Args:
         target_mask_BxS: bool, True on response tokens and EOS.

@@ -14,7 +14,7 @@ def token_surprise(logits: jax.Array, tokens: jax.Array) -> jax.Array:
 
         log_probability = ln p(x)      gap = max_v ln p(v) - ln p(x) >= 0      entropy = -sum_v p(v) ln p(v)
 
-    Works on any chunk, so that the logits of a long batch never have to stand in memory at once.
+    Works on any chunk of logits, so that those of a long batch are never in memory at once.
 
     Args:
         logits: [..., V] float, the logits that predicted the tokens.
@@ -87,7 +87,7 @@ def untrained_score(features: jax.Array, target_mask: jax.Array) -> jax.Array:
         target_mask: [B, S], response tokens and EOS.
 
     Returns:
-        [B] fp32, higher for solutions without a token that the policy found out of place; 0 for an empty response.
+        [B] fp32, higher for solutions without a token that surprised the policy; 0 for an empty response.
     """
     chex.assert_rank([features, target_mask], [3, 2])
     chex.assert_equal_shape_prefix([features, target_mask], 2)

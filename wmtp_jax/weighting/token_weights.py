@@ -23,7 +23,7 @@ from wmtp_jax.weighting.masked import (
 NORMALIZATIONS = ("zscore", "minmax", "none")
 _EPSILON = 1e-6  # the square root of the 1e-12 under the root of the z-score
 _CLIP_TOLERANCE = 1e-6  # in log c: one part in a million of every weight, before the interpolation
-_LOG_ZERO = -1e38  # stands for log 0: far below every logarithm that matters, and still finite after additions
+_LOG_ZERO = -1e38  # in place of log 0: far below every logarithm that matters, and still finite after additions
 
 
 class Statistics(NamedTuple):

@@ -136,6 +136,7 @@ def test_llama3_scaling_slows_only_low_frequencies(params):
         ({"dim": 0}, "positive integer"),
         ({"head_dim": 7}, "even width"),
         ({"vocab_size": 5.5}, "positive integer"),
+        ({"vocab_size": "9" * 100_000}, "^model field vocab_size is '9{78}…; expected a positive integer$"),
     ],
 )
 def test_wrong_architectures_are_named(change, message):
