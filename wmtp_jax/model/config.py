@@ -57,8 +57,9 @@ class ModelConfig:
     def __post_init__(self):
         fill = lambda name, value: object.__setattr__(self, name, value)
         for name in ("dim", "n_layers", "n_heads", "vocab_size", "n_future_tokens", "multiple_of", "max_seq_len"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ModelConfigError(f"model field {name} is {shown(getattr(self, name))}; expected a positive integer")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ModelConfigError(f"model field {name} is {shown(value)}; expected a positive integer")
         if self.n_kv_heads is None:
             fill("n_kv_heads", self.n_heads)
         if self.head_dim is None:
