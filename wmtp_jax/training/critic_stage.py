@@ -60,14 +60,10 @@ def train_critic(
         sampling=Sampling(correct_ratio=0.5, pairs=settings.pairs, length_balanced=settings.length_balanced),
     )
     stage = Stage(
+        prefix="critic_",
         n_steps=settings.steps,
-        checkpoints=run.directory / "critic_checkpoints",
-        metrics=metrics_path,
-        keep_checkpoints=config.train.keep_checkpoints,
         checkpoint_every=settings.evaluate_every,
-        log_every=config.train.log_every,
-        max_skipped=config.train.max_skipped,
-        shown=("value_loss",),
+        losses=("value_loss",),
         learning_rate=learning_rate(settings.optimizer, settings.steps),
         flops=lambda rows, length: step_flops(plain_config, rows, length) / 3,
     )
@@ -97,9 +93,11 @@ def train_critic(
 
     if not out_of_patience():  # a run killed between its last checkpoint and the critic's final name trains no more
         fit(
+            run,
             stage,
             lambda state, batch: critic_step(plain_params, state, batch),
-            lambda: create_state(value_params, optimizer, seed=config.seed),
+            lambda value_params: create_state(value_params, optimizer, seed=config.seed),
+            {"value_params": value_params},
             batches,
             evaluate,
         )

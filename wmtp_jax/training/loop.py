@@ -1,8 +1,7 @@
 """The loop of a stage: it feeds the step, reads the metrics of step t while step t+1 runs, and saves."""
 
-import dataclasses
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
@@ -13,57 +12,50 @@ from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.interruption import Interruption
 from wmtp_jax.training.metrics import MetricsWriter
+from wmtp_jax.training.run_directory import Run
 from wmtp_jax.training.state import TrainState
 from wmtp_jax.training.step import Step
-from wmtp_jax.training.tracking import Tracker
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """What the loop has to know of a stage beside its step and its data.
 
     Attributes:
+        prefix: of its checkpoints' directory and its metrics' file: "critic_", or "" for the policy.
         n_steps: of the whole stage.
-        checkpoints: directory.
-        metrics: file, one line per `log_every` steps.
-        keep_checkpoints: how many.
-        checkpoint_every: steps; the last step has one too.
-        log_every: steps.
-        max_skipped: non-finite steps in a row that end the run.
-        shown: the metrics to show while it runs.
+        checkpoint_every: steps; the last step has a checkpoint too.
+        losses: names of the metrics to show while it runs.
         learning_rate: of the update after so many steps.
         flops: matmul FLOPs of a step of B rows and S positions.
         peak_flops: FLOP/s of the machine; None shows no share of it.
-        tracker: MLflow, or None.
     """
 
+    prefix: str
     n_steps: int
-    checkpoints: Path
-    metrics: Path
-    keep_checkpoints: int
     checkpoint_every: int
-    log_every: int
-    max_skipped: int
-    shown: tuple[str, ...]
+    losses: tuple[str, ...]
     learning_rate: Callable[[int], float]
     flops: Callable[[int, int], float]
     peak_flops: float | None = None
-    tracker: Tracker | None = None
 
 
 def fit(
+    run: Run,
     stage: Stage,
     step_of: Step,
-    create_state: Callable[[], TrainState],
+    create_state: Callable[..., TrainState],
+    initial: dict[str, Any],
     batches: TrainingBatches,
     after_checkpoint: Callable[[int, TrainState, MetricsWriter, Progress], bool] | None = None,
 ) -> TrainState:
     """Runs a stage from its newest checkpoint, or from its beginning, to its end.
 
     Args:
+        run: gives the directory, and how often to log and how much to keep.
         stage: see `Stage`.
         step_of: the jitted step; it may donate the state.
-        create_state: the state before the first step.
+        create_state: gives the state before the first step, of the values of `initial`.
+        initial: trees of parameters; emptied once the state owns them, because the step donates them.
         batches: at the beginning of the data.
         after_checkpoint: called with the step, its state, the metrics file and the progress line; True ends the stage.
 
@@ -71,38 +63,40 @@ def fit(
         TrainingError: the loss stays non-finite, or a checkpoint cannot be written.
         KeyboardInterrupt, Terminated: a signal asked to stop; everything is saved.
     """
-    with Checkpoints(stage.checkpoints, stage.keep_checkpoints) as checkpoints:
-        restored = checkpoints.restore_latest(jax.eval_shape(create_state))
+    settings = run.config.train
+    with Checkpoints(run.directory / f"{stage.prefix}checkpoints", settings.keep_checkpoints) as checkpoints:
+        restored = checkpoints.restore_latest(jax.eval_shape(create_state, *initial.values()))
         if restored is None:
-            state = create_state()
+            state = create_state(*initial.values())
         else:
             done, state, data_state = restored
             batches.set_state(data_state)
             print(f"continuing after step {done}")
+        initial.clear()
         first = int(state.step) + 1
 
         with (
-            MetricsWriter(stage.metrics, next_step=first) as metrics_file,
+            MetricsWriter(run.directory / f"{stage.prefix}metrics.jsonl", next_step=first) as metrics_file,
             Progress(stage.n_steps, "step", rate="tokens", compiles=True) as progress,
             Interruption() as interruption,
         ):
 
             def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
-                losses = " ".join(f"{metrics[name]:.3f}" for name in stage.shown)
+                losses = " ".join(f"{metrics[name]:.3f}" for name in stage.losses)
                 seconds = stage.flops(*shape) / stage.peak_flops if stage.peak_flops else 0.0
                 progress.update(step, f"loss {losses}", work=shape[0] * shape[1], peak_seconds=seconds)
-                if step % stage.log_every == 0 or step in (1, stage.n_steps):
+                if step % settings.log_every == 0 or step in (1, stage.n_steps):
                     metrics["learning_rate"] = float(stage.learning_rate(step - 1))
                     metrics_file.write(step, metrics)
-                    if stage.tracker:
-                        stage.tracker.log(step, metrics)
-                if metrics["skipped_in_row"] >= stage.max_skipped:
+                    if run.tracker:
+                        run.tracker.log(step, {f"{stage.prefix}{name}": value for name, value in metrics.items()})
+                if metrics["skipped_in_row"] >= settings.max_skipped:
                     good = checkpoints.last_step
                     raise TrainingError(
-                        f"loss or gradient was not finite for {stage.max_skipped} steps in a row, up to step {step}; "
-                        f"the last good checkpoint is {'none' if good is None else f'of step {good}'}: lower the "
-                        "learning rate or look at the data, and start under another --run_name"
+                        f"loss or gradient was not finite for {settings.max_skipped} steps in a row, up to step "
+                        f"{step}; the last good checkpoint is {'none' if good is None else f'of step {good}'}: lower "
+                        "the learning rate or look at the data, and start under another --run_name"
                     )
 
             running = None

@@ -24,7 +24,7 @@ def train_policy(
         run: its directory gets checkpoints and metrics.jsonl.
         model: the policy.
         objective: what it is trained on.
-        assets: examples and parameters; the parameters are donated to the state.
+        assets: examples and parameters; the parameters leave it for the state.
         value_params: of the critic, if the objective has one.
     """
     config, data, n_steps = run.config, run.config.data, run.config.train.steps
@@ -52,23 +52,19 @@ def train_policy(
         ),
     )
     stage = Stage(
+        prefix="",
         n_steps=n_steps,
-        checkpoints=run.directory / "checkpoints",
-        metrics=run.directory / "metrics.jsonl",
-        keep_checkpoints=config.train.keep_checkpoints,
         checkpoint_every=config.train.checkpoint_every,
-        log_every=config.train.log_every,
-        max_skipped=config.train.max_skipped,
-        shown=tuple(f"loss_head_{k + 1}" for k in range(model.config.n_future_tokens)),
+        losses=tuple(f"loss_head_{k + 1}" for k in range(model.config.n_future_tokens)),
         learning_rate=learning_rate(config.optimizer, n_steps),
         flops=lambda rows, length: step_flops(model.config, rows, length),
         peak_flops=measured_matmul_peak(jnp.dtype(config.model.dtype)),
-        tracker=run.tracker,
     )
 
-    def create() -> TrainState:
+    def create(params: dict, value_params: dict | None) -> TrainState:
         return create_state(
-            assets.params, optimizer, seed=config.seed, value_params=value_params, value_optimizer=value_optimizer
+            params, optimizer, seed=config.seed, value_params=value_params, value_optimizer=value_optimizer
         )
 
-    return fit(stage, jax.jit(train_step, donate_argnums=0), create, batches)
+    initial, assets.params = {"params": assets.params, "value_params": value_params}, None
+    return fit(run, stage, jax.jit(train_step, donate_argnums=0), create, initial, batches)
