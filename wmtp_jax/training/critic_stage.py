@@ -79,9 +79,10 @@ def train_critic(
 
     def evaluate(step: int, state: TrainState, metrics_file: MetricsWriter, progress: Progress) -> bool:
         measures = validation.measure_objective(assets.params, state.params)
-        metrics_file.write(step, {f"valid/{name}": value for name, value in measures.items()})
+        metrics = {f"valid/{name}": value for name, value in measures.items()}
+        metrics_file.write(step, metrics)
         if run.tracker:
-            run.tracker.log(step, {f"critic/{name}": value for name, value in measures.items()})
+            run.tracker.log(step, {f"critic/{name}": value for name, value in metrics.items()})
         progress.say(
             f"critic, step {step}: AUC on unseen problems {measures['value_auc']:.3f}, "
             f"on pairs of like length {measures['value_auc_pairs']:.3f}"
