@@ -87,13 +87,12 @@ def _mixed_buckets(stream: Stream, lengths: np.ndarray, buckets: Sequence[int], 
     import grain
 
     longest = lengths[stream.items].max(axis=1)
-    order = np.argsort(longest, kind="stable")
-    weights = np.ones(len(order)) if stream.weights is None else stream.weights
+    order = np.argsort(longest, kind="stable").astype(np.int32)
     parts = [order[begin:end] for begin, end in _bucket_ranges(longest[order], buckets, stream.share)]
-    shuffled = [_shuffled(stream, part, weights, f"{name}/{i}") for i, part in enumerate(parts)]
+    shuffled = [_shuffled(stream, part, f"{name}/{i}") for i, part in enumerate(parts)]
     return grain.MapDataset.select_from_datasets(
         [dataset.batch(stream.share, drop_remainder=True) for dataset in shuffled],
-        _Proportions([weights[part].sum() for part in parts]),
+        _Proportions([len(part) if stream.weights is None else stream.weights[part].sum() for part in parts]),
     )
 
 
@@ -110,23 +109,26 @@ def _bucket_ranges(longest: np.ndarray, buckets: Sequence[int], share: int) -> l
     return ranges[::-1]
 
 
-def _shuffled(stream: Stream, part: np.ndarray, weights: np.ndarray, name: str):
+def _shuffled(stream: Stream, part: np.ndarray, name: str):
     """A grain.MapDataset without end: int32 [w], the items of a part, shuffled anew in each epoch."""
     import grain
 
-    rounds = np.zeros(len(weights), np.int32) if stream.rounds is None else stream.rounds
     datasets, shares = [], []
-    for weight in np.unique(weights[part]):
-        of_weight = part[weights[part] == weight]
-        epochs = [
-            grain.MapDataset.source(stream.items[of_weight[rounds[of_weight] == number]]).shuffle(
-                seed=seed_of(f"{name}/{weight}/{number}")
-            )
-            for number in np.unique(rounds[of_weight])
+    for weight, of_weight in _by_value(stream.weights, part, 1.0):
+        rounds = [
+            grain.MapDataset.source(stream.items[items]).shuffle(seed=seed_of(f"{name}/{weight}/{number}"))
+            for number, items in _by_value(stream.rounds, of_weight, 0)
         ]
-        datasets.append(grain.MapDataset.concatenate(epochs).repeat())
+        datasets.append(grain.MapDataset.concatenate(rounds).repeat())
         shares.append(len(of_weight) * weight)
     return datasets[0] if len(datasets) == 1 else grain.MapDataset.mix(datasets, shares)
+
+
+def _by_value(values: np.ndarray | None, part: np.ndarray, default: float) -> list[tuple[float, np.ndarray]]:
+    """Each value of a part's items and the items that have it; without values, all of them under the default."""
+    if values is None:
+        return [(default, part)]
+    return [(value, part[values[part] == value]) for value in np.unique(values[part]).tolist()]
 
 
 class _Proportions:

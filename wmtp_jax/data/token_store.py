@@ -227,21 +227,21 @@ def _open(directory: Path, path: Path, inputs: Mapping[str, Any]) -> TokenStore 
             return None
         columns = {}
         for name, about in manifest["columns"].items():
-            columns[name] = _map(directory / f"{name}.npy", about)
-            if name not in TOKEN_COLUMNS and hashlib.sha256(columns[name]).hexdigest() != about["sha256"]:
-                return None
+            columns[name] = _map(directory / f"{name}.npy", about, check=name not in TOKEN_COLUMNS)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     names = tuple(manifest["difficulty_names"])
     return TokenStore(columns, names, _sha256([manifest["columns"], names]), path, directory)
 
 
-def _map(file: Path, about: Mapping[str, Any]) -> np.ndarray:
+def _map(file: Path, about: Mapping[str, Any], *, check: bool) -> np.ndarray:
     header = npy_header(about["dtype"], about["length"])
     column = np.memmap(file, about["dtype"], "r", len(header), (about["length"],)).view(np.ndarray)
     with open(file, "rb") as opened:
-        if opened.read(len(header)) != header:
-            raise ValueError(f"{file}: damaged header")
+        # Read, not mapped, so that what is not used afterwards takes no memory.
+        damaged = opened.read(len(header)) != header
+        if damaged or (check and hashlib.file_digest(opened, "sha256").hexdigest() != about["sha256"]):
+            raise ValueError(f"{file}: damaged")
     return column
 
 
