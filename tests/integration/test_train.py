@@ -151,7 +151,7 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(config_file, tmp_path, c
     ("flags", "message"),
     [
         ([], "--config is missing"),
-        (["--config"], "does not exist"),
+        (["--config"], "argument --config: expected one argument"),
         (["--config", "configs/nowhere.py"], "'configs/nowhere.py' does not exist"),
         (["--config", "configs/baseline.py:huge"], "unknown preset 'huge'; expected micro or 7b"),
     ],

@@ -61,6 +61,7 @@ def refusal(place, tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.startswith("error: ")
         assert error.count("\n") == 1
+        assert len(error) < 1000
         assert not list(tmp_path.glob("runs/wrong/*checkpoints/*"))
         assert not (tmp_path / "runs/wrong/export").exists()
         return error
@@ -88,7 +89,7 @@ def refusal(place, tmp_path, capsys):
         ("loss.head_weights=(1e999,)", "config.loss.head_weights is (inf,)"),
         ("data.difficulty_weights=(1,)", "config.data.difficulty_weights is (1,); expected pairs of a difficulty"),
         ("seed=9223372036854775808", "config.seed is 9223372036854775808; expected between 0 and 9223372036854775807"),
-        ("run_name=" + "x" * 100_000 + "/", "…; expected letters, digits"),
+        ("model.dtype=" + "x" * 100_000, "…; expected float32 or bfloat16"),
         ("weighting.temperature=0.0", "config.weighting.temperature is 0.0; expected a finite number above 0"),
         ("weighting.temperature=nan", "config.weighting.temperature is nan"),
         (

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import converters
-from wmtp_jax.data import length_balanced_pairs, require_labels
+from wmtp_jax.data import length_balanced_pairs
 from wmtp_jax.decoding import next_token_model
 from wmtp_jax.losses.value import clipped_value_loss, pairwise_ranking_loss, value_cross_entropy
 from wmtp_jax.model import MTPTransformer, ValueHead
@@ -79,11 +79,9 @@ class Verifiable(Objective):
         return self.critic.init(jax.random.key(self.config.seed), model, self._separate_params)
 
     def prepare(self, train, labelled, tokenizer, workdir):
-        """Checks the labels, or takes a reward model's verdicts in their place."""
+        """Takes a reward model's outcomes in the place of labels, where asked for."""
         if self.config.data.reward == "reward_model":
             return with_rewards(self.config, train, labelled, workdir / "reward_cache")
-        require_labels(train, self.config.data.train)
-        require_labels(labelled, self.config.data.valid)
         return train, labelled
 
     def weights(self, batch, scores, mask_BxS, statistics):

@@ -5,7 +5,7 @@ import dataclasses
 import ml_collections
 
 import converters
-from wmtp_jax.data import Examples, Tokenizer, load_examples, load_tokenizer
+from wmtp_jax.data import Examples, Tokenizer, load_examples, load_tokenizer, require_labels
 from wmtp_jax.model import ModelConfig, init_params
 from wmtp_jax.objectives.objective import Objective
 from wmtp_jax.storage import resolve
@@ -63,14 +63,13 @@ def load_assets(config: ml_collections.ConfigDict, objective: type[Objective]) -
             max_per_problem=config.data.max_per_problem if path == config.data.train else 0,
         )
 
-    return Assets(
-        model_config=model_config,
-        params=params,
-        tokenizer=tokenizer,
-        train=examples(config.data.train, "all" if objective.needs_labels else config.data.policy_samples),
-        valid=examples(config.data.valid, config.data.policy_samples),
-        labelled=examples(config.data.valid, "all") if objective.needs_labels else None,
-    )
+    train = examples(config.data.train, "all" if objective.needs_labels else config.data.policy_samples)
+    labelled = examples(config.data.valid, "all") if objective.needs_labels else None
+    if objective.needs_labels and config.data.reward == "outcome":
+        require_labels(train, config.data.train)
+        require_labels(labelled, config.data.valid)
+    valid = examples(config.data.valid, config.data.policy_samples)
+    return Assets(model_config, params, tokenizer, train, valid, labelled)
 
 
 def architecture(config: ml_collections.ConfigDict) -> ModelConfig:
