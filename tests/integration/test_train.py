@@ -75,16 +75,14 @@ def test_a_finished_run_started_again_only_reports(finished, config_file, capsys
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_stopped_and_started_again_ends_with_the_same_bits(finished, config_file, tmp_path, how, root):
+def test_a_run_that_is_stopped_and_started_again_ends_with_the_same_bits(finished, config_file, tmp_path, root):
     command = [sys.executable, "-m", "wmtp_jax.train", "--config", str(config_file), "--workdir", str(tmp_path)]
     process = subprocess.Popen([*command, "--run_name", "cut"], cwd=root, stderr=subprocess.DEVNULL)
     metrics, deadline = tmp_path / "cut" / "metrics.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and '"step": 6' in metrics.read_text()):
         time.sleep(0.002)
-    os.kill(process.pid, how)
-    code = process.wait()
-    assert code == (143 if how == signal.SIGTERM else -how)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 143
     assert not (tmp_path / "cut" / "export").exists()
     subprocess.run([*command, "--run_name", "cut"], cwd=root, check=True, capture_output=True)
     expected = weights_of(finished)
@@ -110,26 +108,13 @@ def test_dry_run_prints_the_config_and_makes_nothing(config_file, tmp_path, caps
     ("arguments", "message"),
     [
         (["--config.train.stepz=3"], "config.train.stepz is not a field"),
-        (["--config.zz=3"], "config.zz is not a field"),
         (["--config.train.steps=1e3"], "argument --config.train.steps: '1e3' is not a whole number"),
-        (["--config.train.steps=None"], "argument --config.train.steps: 'None' is not a whole number"),
-        (["--config.train.steps=0"], "config.train.steps is 0; expected 1 or more"),
-        (["--config.data.buckets=0.5"], r"config.data.buckets is \(0.5,\)"),
-        (["--config.data.buckets=64,32"], "config.data.buckets"),
-        (["--config.data.train=None"], "config.data.train is 'None'"),
         (["--config.data.train=nowhere.jsonl"], "nowhere.jsonl"),
-        (["--config.optimizer.learning_rate=nan"], "config.optimizer.learning_rate is nan"),
-        (["--config.optimizer.learning_rate=-1"], "config.optimizer.learning_rate is -1.0"),
-        (["--config.mlflow=maybe"], "config.mlflow"),
-        (["--config.model.dtype=float8"], "config.model.dtype is 'float8'; expected float32 or bfloat16"),
-        (["--config.model.remat=some"], "config.model.remat is 'some'"),
-        (["--config.model.path=storage/models_v2/micro-mtp"], "exactly one of them"),
         (["--config.model.tokenizer=nowhere"], "nowhere"),
         (["--config.model.architecture.dim=15"], "dim 15 is not divisible"),
         (["--config.model.architecture.vocab_size=1000"], "1000"),
         (["--config.model.architecture.max_seq_len=100"], "the model's context is 100"),
         (["--config.loss.head_weights=0.5"], "has 1 entries, but the model has 2 heads"),
-        (["--config.train.accumulation=3"], "does not divide"),
         (["--config.train.batch_size=100000"], "batch_size"),
         (["--run_name=../up"], "config.run_name is '../up'"),
         (["--conf.train.steps=3"], "unexpected argument '--conf.train.steps=3'"),
