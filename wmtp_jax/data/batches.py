@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,18 +29,19 @@ class TrainingBatches(Iterator[Batch]):
         fingerprint: What the stream depends on; a state saved under another one is refused.
     """
 
-    def __init__(self, order, make_batch: Callable[[np.ndarray], Batch], steps_per_epoch: float, fingerprint: dict):
-        """Streams the batches of an order of rows (a grain.MapDataset); use `make_batches`."""
+    def __init__(self, make_batch: Callable[[int], Batch], steps_per_epoch: float, fingerprint: dict):
+        """Streams what `make_batch` makes of the steps; use `make_batches`."""
         import grain  # brings jax and orbax along, which reading records must not
 
         self.steps_per_epoch, self.fingerprint = steps_per_epoch, fingerprint
-        self._batches = order.map(make_batch)
+        self._make_batch = make_batch
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_PREFETCH)
-        self._iterator = iter(self._batches.to_iter_dataset(options))
+        steps = grain.MapDataset.range(sys.maxsize)
+        self._iterator = iter(steps.map(make_batch).to_iter_dataset(options))
 
     def batch(self, step: int) -> Batch:
         """This process's part of the batch of a step, counted from 0: see `collate`, B = batch_size / process_count."""
-        return self._batches[step]
+        return self._make_batch(step)
 
     def __next__(self) -> Batch:
         """The next batch, made ahead by a thread."""
@@ -145,14 +147,16 @@ def make_batches(
     else:
         streams = [Stream(np.arange(len(lengths), dtype=np.int32)[:, None], batch_size)]
 
-    def make_batch(rows: np.ndarray) -> Batch:
-        # The bucket is that of the global batch, so that all processes pad alike; grain's slicing does not know it.
+    rows_of = batch_order(streams, lengths, buckets=buckets, seed=seed)
+
+    def make_batch(step: int) -> Batch:
+        rows = rows_of(step)
+        # The bucket is that of the global batch, so that all processes pad alike.
         row_length = next(bucket for bucket in buckets if bucket >= lengths[rows].max())
         mine = rows[process_index * share : (process_index + 1) * share]
         return collate(examples, [[row] if packed is None else packed[row] for row in mine.tolist()], row_length)
 
     return TrainingBatches(
-        batch_order(streams, lengths, buckets=buckets, seed=seed),
         make_batch,
         steps_per_epoch=sum(stream.n_items for stream in streams) / sum(stream.share for stream in streams),
         fingerprint={**fingerprint, "buckets": list(buckets)},

@@ -58,7 +58,7 @@ def rows_of(examples, sampling, steps, batch_size=8, seed=5):
     """[steps, batch_size] example numbers."""
     streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
     order = batch_order(streams, examples.lengths, buckets=BUCKETS, seed=seed)
-    return np.stack([order[step] for step in range(steps)])
+    return np.stack([order(step) for step in range(steps)])
 
 
 def epoch_of(examples, sampling):
