@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wmtp_jax import cli
-from wmtp_jax.storage.paths import DATASETS, MODELS, resolve
+from wmtp_jax.storage.assets import DATASETS, MODELS, resolve
 
 _EXAMPLES = (
     "HF_TOKEN=... python -m wmtp_jax.storage models meta-llama-mtp --download   # gated: accept the licence first",

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from wmtp_jax import cli
 from wmtp_jax.errors import UserError
+from wmtp_jax.storage.assets import DATASETS, MODELS, StorageError, is_complete, resolve
 from wmtp_jax.storage.catalogue import KNOWN_DATASETS, META_MTP
-from wmtp_jax.storage.checksums import is_complete
-from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.paths import DATASETS, MODELS, resolve
 
 _MAX_TOKENS = {"codecontests": 2048}
 _CONFIGS = ("params.json", "config.json", "configs/params.json", "configs/config.json")
@@ -96,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
         )
     from wmtp_jax.storage.datasets.build import build
-    from wmtp_jax.storage.datasets.settings import Settings
+    from wmtp_jax.storage.datasets.task import Settings
 
     max_tokens = _MAX_TOKENS.get(arguments.name, 0) if arguments.max_tokens is None else arguments.max_tokens
     tokenizer = _tokenizer(arguments, filters=max_tokens > 0)
@@ -155,9 +153,9 @@ def _tokenizer(arguments: argparse.Namespace, *, filters: bool):
 def _source(arguments: argparse.Namespace, fetched: Path) -> tuple[list[Path], str]:
     """The source files and where they came from."""
     from wmtp_jax.evaluation.benchmarks.humaneval import packaged_file
-    from wmtp_jax.storage.datasets.task import recipe_of
+    from wmtp_jax.storage.datasets.recipes import RECIPES
 
-    recipe = recipe_of(arguments.name)
+    recipe = RECIPES[arguments.name]
     if arguments.download:
         from wmtp_jax.storage.hub import download
 

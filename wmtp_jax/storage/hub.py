@@ -10,12 +10,11 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wmtp_jax.files import sha256_of
-from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.assets import StorageError, check_room
 
 _WEIGHTS = (
     r"[^/]*\.safetensors(\.index\.json)?",
@@ -102,7 +101,7 @@ def download(
     missing = [file for file in files if not (directory / file.name).exists()]
     arriving = sum(file.size - _size(_incomplete(directory, file)) for file in missing if not file.cached)
     copied = sum(file.size for file in files) - _bytes_in(result) if result else 0
-    check_room(directory, arriving + max(copied, 0))
+    check_room(directory, arriving + max(copied, 0), "{:.2f} GB are needed, download and result together")
     print(f"{repository} at {info.sha}: {len(files)} files, {arriving / 1e9:.2f} GB to fetch into {directory}")
     with _errors_as_sentences(
         repository, page, revision, f"the download into {directory} stopped", "the same command continues where it was"
@@ -152,17 +151,6 @@ def choose_files(files: list[str], folder: str) -> list[str]:
             shared = ["tokenizer.model"] if folder and "tokenizer.model" in files else []
             return sorted([prefix + name for name in weights + others] + shared)
     return []
-
-
-def check_room(directory: Path, nbytes: int) -> None:
-    """Raises StorageError unless the disk of a directory, which need not exist yet, has room for so many bytes."""
-    existing = next(above for above in (directory.absolute(), *directory.absolute().parents) if above.exists())
-    free = shutil.disk_usage(existing).free
-    if nbytes > free:
-        raise StorageError(
-            f"{existing}: {nbytes / 1e9:.2f} GB are needed, download and result together, but its disk has "
-            f"{free / 1e9:.2f} GB left; make room, or give a place on a larger disk with --storage"
-        )
 
 
 def _incomplete(directory: Path, remote: RemoteFile) -> Path:

@@ -6,8 +6,8 @@ from pathlib import Path
 from converters.checkpoint import open_checkpoint
 from wmtp_jax.data import load_tokenizer, read_records
 from wmtp_jax.errors import UserError
+from wmtp_jax.storage.assets import DATASETS, MODELS, resolve
 from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
-from wmtp_jax.storage.paths import DATASETS, MODELS, resolve
 
 _COMMAND = "python -m wmtp_jax.storage"
 # How a run opens what these fields name, without reading all of it; of others only the path is checked.

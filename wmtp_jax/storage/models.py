@@ -15,10 +15,8 @@ from converters.tensor import parse_dtype
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.files import write_atomically
 from wmtp_jax.progress import Progress
+from wmtp_jax.storage.assets import MODELS, StorageError, is_complete, write_checksums
 from wmtp_jax.storage.catalogue import CATALOGUE, Model
-from wmtp_jax.storage.checksums import is_complete, write_checksums
-from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.paths import MODELS
 
 _TOKENIZER = "tokenizer.model"
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from converters.tensor import DTYPES
 from wmtp_jax import cli
+from wmtp_jax.storage.assets import MODELS, StorageError, is_complete, resolve
 from wmtp_jax.storage.catalogue import CATALOGUE, where_published
-from wmtp_jax.storage.checksums import is_complete
-from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.paths import MODELS, resolve
 
 DESCRIPTION = (
     "Writes NAME complete or not at all; what was killed continues when the same command is given again. Without NAME: "

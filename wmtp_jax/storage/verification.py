@@ -1,9 +1,7 @@
 """Compares assets with their checksums and metadata: every digest, key, shape, dtype and count."""
 
 import collections
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +11,10 @@ from converters.inspect import verify_tensors
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
 from wmtp_jax.files import SUMS, check_digest, read_sums, sha256_of
-from wmtp_jax.jsonl import read_object
+from wmtp_jax.jsonl import read_lines, read_object
+from wmtp_jax.storage.assets import DATASETS, METADATA, MODELS, StorageError, is_complete, listed_files
 from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
-from wmtp_jax.storage.checksums import METADATA, is_complete, listed_files
-from wmtp_jax.storage.errors import StorageError
 from wmtp_jax.storage.models import count_parameters, tensors_digest
-from wmtp_jax.storage.paths import DATASETS, MODELS
-
-_CHUNK = 2**20
 
 
 class AssetStatus(NamedTuple):
@@ -105,7 +99,7 @@ def verify_data_set(directory: Path) -> str:
     records = metadata.get("records")
     if not isinstance(records, dict) or not records:
         raise StorageError(f"{directory / METADATA}: has no 'records'; expected the number of rows per file")
-    _compare(directory, records, {name: count_rows(directory / name) for name in records})
+    _compare(directory, records, {name: sum(1 for _ in read_lines(directory / name)) for name in records})
     return f"{sum(records.values()):,} rows in {len(records)} files"
 
 
@@ -131,22 +125,6 @@ def check_sums(directory: Path) -> dict[str, Any]:
     metadata = read_object(directory / METADATA)
     _compare(directory, metadata, {"name": directory.name})
     return metadata
-
-
-def count_rows(path: Path) -> int:
-    """Lines of a .jsonl or .jsonl.gz file; a last one without a line end counts.
-
-    Raises:
-        StorageError: the file is missing or no whole gzip file.
-    """
-    count, last = 0, b"\n"
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                count, last = count + chunk.count(b"\n"), chunk[-1:]
-    except (OSError, EOFError, zlib.error) as error:
-        raise StorageError(f"{path}: its rows cannot be counted ({error}); restore it") from error
-    return count + (last != b"\n")
 
 
 def status_table(assets: Sequence[AssetStatus]) -> str:

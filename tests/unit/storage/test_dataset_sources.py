@@ -7,13 +7,13 @@ import pytest
 
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
+from wmtp_jax.storage.assets import StorageError
 from wmtp_jax.storage.datasets import build
 from wmtp_jax.storage.datasets.contamination import benchmark_texts
+from wmtp_jax.storage.datasets.recipes import RECIPES
 from wmtp_jax.storage.datasets.records import process_chunk
-from wmtp_jax.storage.datasets.settings import Settings
 from wmtp_jax.storage.datasets.sources import Chunk, find_files, make_chunks, read_chunk
-from wmtp_jax.storage.datasets.task import recipe_of
-from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.datasets.task import Settings
 
 PROBLEM = {
     "name": "1_A. Sum",
@@ -48,9 +48,9 @@ def test_of_a_copy_of_the_repository_one_version_is_taken(tmp_path):
     for name in ("full/train-0.parquet", "sanitized/train-0.parquet", "more/full/train-0.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x")
-    assert find_files([tmp_path], recipe_of("mbpp").patterns) == [tmp_path / "full/train-0.parquet"]
-    assert find_files([tmp_path / "sanitized"], recipe_of("mbpp").patterns) == [tmp_path / "sanitized/train-0.parquet"]
-    assert len(find_files([tmp_path], recipe_of("codecontests").patterns)) == 3
+    assert find_files([tmp_path], RECIPES["mbpp"].patterns) == [tmp_path / "full/train-0.parquet"]
+    assert find_files([tmp_path / "sanitized"], RECIPES["mbpp"].patterns) == [tmp_path / "sanitized/train-0.parquet"]
+    assert len(find_files([tmp_path], RECIPES["codecontests"].patterns)) == 3
 
 
 @pytest.mark.parametrize("name", ["codecontests", "mbpp"])
@@ -116,7 +116,7 @@ def test_benchmarks_in_parquet(tmp_path):
 def test_flipped_bits_of_parquet_are_one_sentence(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="reading parquet needs the extra 'datasets'")
     parquet = pytest.importorskip("pyarrow.parquet")
-    recipe, path, rng, refused = recipe_of("mbpp"), tmp_path / "a.parquet", random.Random(0), []
+    recipe, path, rng, refused = RECIPES["mbpp"], tmp_path / "a.parquet", random.Random(0), []
     parquet.write_table(pyarrow.Table.from_pylist([TASK] * 20), path)
     content = path.read_bytes()
     for _ in range(150):

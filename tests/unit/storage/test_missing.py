@@ -29,7 +29,7 @@ CODECONTESTS = "python -m wmtp_jax.storage datasets codecontests --download"
     ],
 )
 def test_dry_run_of_the_7b_presets(config, flags, commands, root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("wmtp_jax.storage.paths._PROJECT", tmp_path)
+    monkeypatch.setattr("wmtp_jax.storage.assets.PROJECT", tmp_path)
     monkeypatch.chdir(tmp_path)
     assert main(["--config", f"{root}/configs/{config}.py:7b", "--dry_run", *flags]) == 0
     printed = capsys.readouterr().out

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from wmtp_jax.storage.errors import StorageError
-from wmtp_jax.storage.hub import RemoteFile, check_room, choose_files, download, fetch
+from wmtp_jax.storage.assets import StorageError, check_room
+from wmtp_jax.storage.hub import RemoteFile, choose_files, download, fetch
 
 META = ["7B_1T_1/params.json", "7B_1T_4/consolidated.pth", "7B_1T_4/params.json", "README.md", "tokenizer.model"]
 LLAMA = ["config.json", "tokenizer.json", "tokenizer.model", "README.md", "original/consolidated.00.pth"]
@@ -38,10 +38,10 @@ def test_room_is_looked_for_on_the_disk_that_will_be_written(tmp_path, monkeypat
         return shutil._ntuple_diskusage(100, 60, 40)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    check_room(tmp_path / "not" / "there" / "yet", 40)
+    check_room(tmp_path / "not" / "there" / "yet", 40, "{:.2f} GB are needed")
     assert asked == [tmp_path]
-    with pytest.raises(StorageError, match="download and result together"):
-        check_room(tmp_path, 41)
+    with pytest.raises(StorageError, match=r"0\.00 GB are needed, but its disk has 0\.00 GB left"):
+        check_room(tmp_path, 41, "{:.2f} GB are needed")
 
 
 def test_what_a_stopped_set_up_wrote_needs_no_room_again(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import safetensors.numpy
 from wmtp_jax.storage import write_checksums
 from wmtp_jax.storage.__main__ import main
 from wmtp_jax.storage.models import set_up_model
-from wmtp_jax.storage.verification import AssetStatus, count_rows, verify_assets
+from wmtp_jax.storage.verification import AssetStatus, verify_assets, verify_data_set
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,9 @@ def test_what_ships_with_the_project(root):
 
 
 @pytest.mark.parametrize(("content", "rows"), [(b"", 0), (b"a\n", 1), (b"a", 1), (b"a\nb", 2), (b"\n\n", 2)])
-def test_rows(content, rows, tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(content)
-    assert count_rows(path) == rows
+def test_rows_are_counted_with_or_without_a_last_line_end(content, rows, tmp_path):
+    directory = tmp_path / "tasks"
+    directory.mkdir()
+    (directory / "a.jsonl").write_bytes(content)
+    write_checksums(directory, {"name": "tasks", "records": {"a.jsonl": rows}})
+    assert verify_data_set(directory) == f"{rows} rows in 1 files"

@@ -24,14 +24,13 @@ from wmtp_jax.evaluation.benchmarks.humaneval import packaged_file
 from wmtp_jax.files import atomic_directory, write_atomically
 from wmtp_jax.jsonl import read_object
 from wmtp_jax.progress import Progress
-from wmtp_jax.storage.checksums import METADATA, is_complete, write_checksums
+from wmtp_jax.storage.assets import METADATA, StorageError, check_room, is_complete, write_checksums
 from wmtp_jax.storage.datasets.contamination import BenchmarkTexts, benchmark_texts, other_split_texts
+from wmtp_jax.storage.datasets.recipes import RECIPES
 from wmtp_jax.storage.datasets.records import KINDS, SplitPart, process_chunk
-from wmtp_jax.storage.datasets.settings import SMALL, Settings
 from wmtp_jax.storage.datasets.sources import Chunk, describe_files, find_files, make_chunks
 from wmtp_jax.storage.datasets.statistics import COUNTS, draw_statistics, split_statistics, sum_counts
-from wmtp_jax.storage.datasets.task import recipe_of
-from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.datasets.task import SMALL, Settings
 
 # A data set of another number has other bytes and is not taken for this one.
 _FORM = 2
@@ -65,7 +64,7 @@ def build(
     Raises:
         UserError: a source is missing, damaged or of another form; the disk is too small; the directory is taken.
     """
-    recipe = recipe_of(name)
+    recipe = RECIPES[name]
     files = find_files(paths, recipe.patterns)
     chunks = make_chunks(files, recipe)
     if settings.decontaminate:
@@ -101,7 +100,8 @@ def build(
                 read += chunk.bytes
                 if not settings.small:
                     made = sum(file.bytes for file in joined.values())
-                    _check_room(partial, int(made * (everything / max(read, 1) * _MARGIN - 1)))
+                    needed = int(made * (everything / max(read, 1) * _MARGIN - 1))
+                    check_room(directory.parent, needed, "about {:.2f} GB are still to be written")
         work.rmdir()
         digests = {file.name: file.finish() for file in joined.values() if file.rows}
         statistics = {split: split_statistics(parts[split]) for split in recipe.splits if joined[split, "records"].rows}
@@ -214,16 +214,6 @@ def _start_worker() -> None:
     sentinel = multiprocessing.parent_process().sentinel
     watch = lambda: (multiprocessing.connection.wait([sentinel]), os._exit(1))
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _check_room(partial: Path, needed: int) -> None:
-    """Foresees a full disk from what has come out so far."""
-    free = shutil.disk_usage(partial).free
-    if needed > free:
-        raise StorageError(
-            f"{partial.parent}: about {needed / 1e9:.2f} GB are still to be written, but its disk has "
-            f"{free / 1e9:.2f} GB left; make room, or give a place on a larger disk with --storage"
-        )
 
 
 def _nothing_left(parts: Sequence[SplitPart]) -> StorageError:

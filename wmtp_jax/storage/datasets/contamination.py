@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from wmtp_jax.storage.datasets.settings import Settings
+from wmtp_jax.storage.assets import StorageError
 from wmtp_jax.storage.datasets.sources import Chunk, expected_form, make_chunks, read_chunk
-from wmtp_jax.storage.datasets.task import Recipe
-from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.datasets.task import Recipe, Settings
 
 # Runs of so many words are compared (as in the overlap analysis of Brown et al. 2020, arXiv 2005.14165, appendix C);
 # the share is of the benchmark problem's runs, since whole sentences about input and output recur in contest problems.

@@ -13,9 +13,9 @@ import numpy as np
 
 from wmtp_jax.files import write_atomically
 from wmtp_jax.storage.datasets.contamination import BenchmarkTexts
-from wmtp_jax.storage.datasets.settings import Settings
+from wmtp_jax.storage.datasets.recipes import RECIPES
 from wmtp_jax.storage.datasets.sources import Chunk, expected_form, read_chunk
-from wmtp_jax.storage.datasets.task import Solution, Task, recipe_of
+from wmtp_jax.storage.datasets.task import Settings, Solution, Task
 
 KINDS = ("records", "tests")
 _ENCODED_AT_ONCE = 256
@@ -99,7 +99,7 @@ def process_chunk(
     Raises:
         UserError: the source is damaged or of another form.
     """
-    recipe, parts, files = recipe_of(name), {}, {}
+    recipe, parts, files = RECIPES[name], {}, {}
     room = limits if limits is not None else dict.fromkeys(recipe.splits, math.inf)
     with contextlib.ExitStack() as opened:
         for where, row in read_chunk(chunk, recipe, settings):

@@ -11,9 +11,8 @@ from typing import Any
 from wmtp_jax.errors import UserError
 from wmtp_jax.files import sha256_of
 from wmtp_jax.jsonl import parse_object, read_objects
-from wmtp_jax.storage.datasets.settings import Settings
-from wmtp_jax.storage.datasets.task import Recipe, Row
-from wmtp_jax.storage.errors import StorageError
+from wmtp_jax.storage.assets import StorageError
+from wmtp_jax.storage.datasets.task import Recipe, Row, Settings
 
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
 _SPLIT = re.compile(r"(train|valid|test)(?:ation)?\b|(train|valid|test)(?:ation)?[-_.]")

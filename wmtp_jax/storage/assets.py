@@ -1,13 +1,31 @@
-"""What proves an asset later: metadata.json, and SHA256SUMS with the digest of every file."""
+"""An asset of storage/: where it lies, and what proves later that it is what it was."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wmtp_jax.errors import UserError
 from wmtp_jax.files import SUMS, sha256_of, write_atomically
 
+MODELS, DATASETS = "models_v2", "datasets_v2"
 METADATA = "metadata.json"
+PROJECT = Path(__file__).parents[2]
+
+
+class StorageError(UserError):
+    """An asset that cannot be set up, or is not what it was."""
+
+
+def resolve(path: str | Path) -> Path:
+    """The path as given if it exists from the working directory, else from the project's root.
+
+    A path that exists nowhere comes back as given, so that the reader's error names what the user wrote.
+    """
+    given = Path(path)
+    from_project = PROJECT / given
+    return from_project if not given.exists() and from_project.exists() else given
 
 
 def write_checksums(directory: Path, metadata: dict[str, Any], known: Mapping[str, str] | None = None) -> None:
@@ -35,3 +53,20 @@ def listed_files(directory: Path) -> list[str]:
     own = (directory / SUMS, directory / f".{SUMS}.tmp")  # the second of a run that was killed
     files = (path for path in directory.rglob("*") if path.is_file() and path not in own)
     return sorted(path.relative_to(directory).as_posix() for path in files)
+
+
+def check_room(directory: Path, nbytes: int, need: str) -> None:
+    """Raises StorageError unless the disk of a directory, which need not exist yet, has room for so many bytes.
+
+    Args:
+        directory: where they will be written.
+        nbytes: how many.
+        need: how the message puts it, with {:.2f} for the number of GB.
+    """
+    existing = next(above for above in (directory.absolute(), *directory.absolute().parents) if above.exists())
+    free = shutil.disk_usage(existing).free
+    if nbytes > free:
+        raise StorageError(
+            f"{existing}: {need.format(nbytes / 1e9)}, but its disk has {free / 1e9:.2f} GB left; make room, or give a "
+            "place on a larger disk with --storage"
+        )

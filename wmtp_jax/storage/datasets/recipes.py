@@ -1,12 +1,13 @@
-"""CodeContests in DeepMind's columns: programs that read standard input, right and wrong ones (CC-BY-4.0)."""
+"""How the published files of each data set become tasks: CodeContests, MBPP, HumanEval."""
 
 from collections.abc import Iterator
 
+from wmtp_jax.evaluation.benchmarks import humaneval, mbpp
 from wmtp_jax.evaluation.benchmarks.codecontests import FIELDS, PYTHON_2, PYTHON_3, parse
 from wmtp_jax.evaluation.problems import CASE_FIELDS
-from wmtp_jax.storage.datasets.settings import Settings
-from wmtp_jax.storage.datasets.task import Recipe, Row, Solution, Task
+from wmtp_jax.storage.datasets.task import Recipe, Row, Settings, Solution, Task
 
+# CodeContests, in DeepMind's columns.
 _TESTED_SPLITS = ("valid", "test")
 _LANGUAGES = {PYTHON_2: "python2", PYTHON_3: "python3"}
 _LABELS = {"solutions": (True, "correct"), "incorrect_solutions": (False, "incorrect")}
@@ -56,7 +57,7 @@ def _row_of_json(row: Row, settings: Settings) -> Row:
     return row
 
 
-def _task(row: Row, split: str, where: str, settings: Settings) -> Task:
+def _codecontests_task(row: Row, split: str, where: str, settings: Settings) -> Task:
     problem = parse(row, where)
     difficulty = row.get("difficulty")
     if isinstance(difficulty, int):
@@ -82,15 +83,60 @@ def _wanted(settings: Settings) -> tuple[int, ...]:
     return (PYTHON_2, PYTHON_3) if settings.python_2 else (PYTHON_3,)
 
 
-RECIPE = Recipe(
-    repository="deepmind/code_contests",
-    licence="CC-BY-4.0 (deepmind/code_contests; solutions by their authors on the contest sites)",
-    patterns=("data/*.parquet",),
-    splits=("train", *_TESTED_SPLITS),
-    required=(*FIELDS, *_LABELS),
-    task=_task,
-    split_per_file=True,
-    columns=_columns,
-    rows=_rows,
-    row_of_json=_row_of_json,
-)
+def _mbpp_task(row: Row, split: str, where: str, settings: Settings) -> Task:
+    """A problem in the split of its number; the evaluator's worked examples are no records."""
+    problem = mbpp.parse(row, where)
+    example = problem.split == "prompt"
+    tests = [text for text in problem.tests if text]
+    return Task(
+        problem,
+        split="test" if example else problem.split,
+        solutions=[] if example else [Solution(problem.solution, True, problem.task_id.lower())],
+        metadata={"source": "mbpp", "difficulty": None, "has_tests": True, "tests": tests},
+        tests=row if example or problem.split == "test" else None,
+    )
+
+
+def _humaneval_task(row: Row, split: str, where: str, settings: Settings) -> Task:
+    problem = humaneval.parse(row, where)
+    tests = [line for piece in problem.tests for line in piece.rstrip("\n").split("\n")]
+    return Task(
+        problem,
+        split=problem.split,
+        solutions=[Solution(problem.solution, True, problem.task_id)],
+        metadata={"source": "humaneval", "difficulty": None, "has_tests": True, "tests": tests},
+        tests={name: row[name] for name in humaneval.FIELDS},
+    )
+
+
+RECIPES = {
+    "codecontests": Recipe(
+        repository="deepmind/code_contests",
+        licence="CC-BY-4.0 (deepmind/code_contests; solutions by their authors on the contest sites)",
+        patterns=("data/*.parquet",),
+        splits=("train", *_TESTED_SPLITS),
+        required=(*FIELDS, *_LABELS),
+        task=_codecontests_task,
+        split_per_file=True,
+        columns=_columns,
+        rows=_rows,
+        row_of_json=_row_of_json,
+    ),
+    "mbpp": Recipe(
+        repository="google-research-datasets/mbpp",
+        licence="CC-BY-4.0 (google-research-datasets/mbpp)",
+        patterns=("full/*.parquet",),
+        splits=("train", "valid", "test"),
+        required=mbpp.FIELDS,
+        task=_mbpp_task,
+    ),
+    "humaneval": Recipe(
+        repository="openai/openai_humaneval",
+        licence="MIT (openai/human-eval)",
+        patterns=("openai_humaneval/*.parquet",),
+        splits=("test",),
+        required=humaneval.FIELDS,
+        task=_humaneval_task,
+        columns=lambda split, settings: humaneval.FIELDS,
+    ),
+}
