@@ -11,6 +11,7 @@ import numpy as np
 from wmtp_jax.data.collate import collate
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
+from wmtp_jax.data.memory import return_freed_memory
 from wmtp_jax.data.order import Stream, batch_order, permutation
 from wmtp_jax.data.packing import first_fit
 from wmtp_jax.data.sampling import Sampling, sampling_streams
@@ -148,6 +149,7 @@ def make_batches(
         streams = [Stream(np.arange(len(lengths), dtype=np.int32)[:, None], batch_size)]
 
     rows_of = batch_order(streams, lengths, buckets=buckets, seed=seed)
+    return_freed_memory()
 
     def make_batch(step: int) -> Batch:
         rows = rows_of(step)

@@ -45,7 +45,7 @@ def collate(examples: Examples, rows: Sequence[Sequence[int]], row_length: int) 
             if examples.has_weights:
                 batch["weights"][b, begin:end] = examples.weights(document)
             batch["segment_ids"][b, begin:end] = segment
-            batch["target_mask"][b, begin + examples.prompt_lengths[document] : end] = True
+            batch["target_mask"][b, begin + examples.store.prompt_length(examples.rows[document]) : end] = True
         if len(documents) == 1:
             batch["is_correct"][b] = examples.is_correct[documents[0]]
             batch["rows"][b] = documents[0]

@@ -11,6 +11,7 @@ import numpy as np
 from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.encoding import Example
 from wmtp_jax.data.errors import DataError
+from wmtp_jax.data.memory import return_freed_memory
 from wmtp_jax.data.records import Record, task_of
 from wmtp_jax.data.token_store import TokenStore, offsets_of, open_store
 from wmtp_jax.data.tokenizer import Tokenizer
@@ -91,11 +92,10 @@ class Examples:
         """The number of examples."""
         return len(self.rows)
 
-    @functools.cached_property
+    @property
     def prompt_lengths(self) -> np.ndarray:
         """int32 [n], BOS included: the number of leading tokens that are no targets."""
-        columns = self.store.columns
-        return columns["prompt_length"][columns["prompt"][self.rows]]
+        return self.store.prompt_length(self.rows)
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -119,8 +119,8 @@ class Examples:
 
     def weights(self, example: int) -> np.ndarray:
         """float32 [length], the record's weight of each target token; 0 on the prompt."""
-        weights = self.store.response(self.rows[example])[1]
-        return np.concatenate([np.zeros(self.prompt_lengths[example], np.float32), weights])
+        row = self.rows[example]
+        return np.concatenate([np.zeros(self.store.prompt_length(row), np.float32), self.store.response(row)[1]])
 
     def records(self) -> Iterator[Record]:
         """The examples' records in their order, read from the file again."""
@@ -252,7 +252,7 @@ def load_examples(
         raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (all) or more.")
     store = open_store(path, tokenizer, template)
     columns = store.columns
-    lengths = columns["prompt_length"][columns["prompt"]] + columns["response_length"]
+    fitting = store.prompt_length(slice(None)) + columns["response_length"] <= max_length
     labels, problems = columns["is_correct"], columns["problem"]
     not_clean = np.zeros(len(store), bool)
     if clean_only:
@@ -263,7 +263,6 @@ def load_examples(
             )
         not_clean = columns["clean"] != 1
     incorrect = ~not_clean & (labels == 0) if policy_samples == "correct" else np.zeros(len(store), bool)
-    fitting = lengths <= max_length
     rows, over_cap = select_rows(~not_clean & ~incorrect, fitting, problems, labels, max_per_problem)
     too_long = ~(not_clean | incorrect | over_cap | fitting)
     if over_length == "error" and too_long.any():
@@ -277,15 +276,20 @@ def load_examples(
         raise DataError(
             f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file."
         )
-    codes, names = columns["difficulty"][rows], store.difficulty_names
-    order = sorted(np.flatnonzero(np.bincount(codes)).tolist(), key=names.__getitem__)
+    # Where all are kept, the columns of the store itself, which take no memory.
+    chosen = slice(None) if len(rows) == len(store) else rows
+    codes, names = columns["difficulty"][chosen], store.difficulty_names
+    occurring = np.zeros(len(names), bool)
+    occurring[codes] = True
+    order = sorted(np.flatnonzero(occurring).tolist(), key=names.__getitem__)
     position = np.zeros(len(names), np.int32)
     position[order] = np.arange(len(order))
+    return_freed_memory()
     return Examples(
         store=store,
         rows=rows,
-        is_correct=labels[rows],
-        problems=problems[rows],
+        is_correct=labels[chosen],
+        problems=problems[chosen],
         difficulty=position[codes],
         difficulty_names=tuple(names[code] for code in order),
         counts=counts,

@@ -17,8 +17,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from wmtp_jax.data.memory import return_freed_memory, stable_order
+
 # 2^32 / golden ratio: the multiples modulo 2^32 are spread most evenly.
 _MODULUS, _STRIDE = 1 << 32, 0x9E3779B9
+_MANY = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +78,7 @@ def permutation(n: int, seed: int | str, purpose: str) -> np.ndarray:
     `Generator.permutation` may change between versions; the raw output of Philox may not.
     """
     key = int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:16], "little")
-    return _argsort(np.random.Philox(key=key).random_raw(n) & np.uint64(0xFFFFFFFF << 32))
-
-
-def _argsort(keys: np.ndarray) -> np.ndarray:
-    """int32 [n], the stable order of uint64 keys with 32 low bits of 0, which are overwritten: in half the memory."""
-    keys |= np.arange(len(keys), dtype=np.uint32)
-    keys.sort()
-    return keys.astype(np.uint32).view(np.int32)
+    return stable_order(np.random.Philox(key=key).random_raw(n))
 
 
 def _mixed_buckets(
@@ -93,7 +89,7 @@ def _mixed_buckets(
     Step s takes the bucket at place frac(s / golden ratio) of the line on which the buckets' shares lie side by side.
     """
     longest = lengths[stream.items].max(axis=1)
-    order = _argsort(longest.astype(np.uint64) << np.uint64(32))
+    order = stable_order(longest)
     parts = [order[begin:end] for begin, end in _bucket_ranges(longest[order], buckets, stream.share)]
     endless = [_shuffled(stream, part, f"{name}/{i}") for i, part in enumerate(parts)]
     ends = np.cumsum([len(part) if stream.weights is None else stream.weights[part].sum() for part in parts])
@@ -133,11 +129,16 @@ def _shuffled(stream: Stream, part: np.ndarray, name: str) -> Callable[[int], np
             # Systematic sampling: n evenly spaced points pick from the line on which the weights lie side by side. From
             # epoch to epoch the points move by the golden ratio, which evens out the rounding.
             ends = np.cumsum(stream.weights[part])
-            points = np.ceil(ends / ends[-1] * n - number * _STRIDE % _MODULUS / _MODULUS)
-            drawn = np.repeat(part, np.diff(points, prepend=0).astype(np.int32))
+            ends /= ends[-1]
+            ends *= n
+            ends -= number * _STRIDE % _MODULUS / _MODULUS
+            drawn = np.repeat(part, np.diff(np.ceil(ends, out=ends).astype(np.int32), prepend=np.int32(0)))
+            del ends
         drawn = drawn[permutation(n, name, str(number))]
         if stream.rounds is not None:
-            drawn = drawn[_argsort(stream.rounds[drawn].astype(np.uint64) << np.uint64(32))]
+            drawn = drawn[stable_order(stream.rounds[drawn])]
+        if n > _MANY:
+            return_freed_memory()
         return drawn
 
     def items_of(batch: int) -> np.ndarray:

@@ -1,15 +1,19 @@
 """A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
+from wmtp_jax.data.memory import stable_order
 from wmtp_jax.data.order import permutation
 
 # A pair whose correct side is d tokens longer is balanced by one whose incorrect side is d -+ d / 10 longer.
 _TOLERANCE = 10
 _LEAST_ROUNDS = 8
 _MOST_PAIRS = 1 << 22
+_AT_ONCE = 1 << 18
 
 
 def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,17 +31,20 @@ def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np
         int32 [P, 2], (correct, incorrect) example numbers, no example twice in a round; int32 [P], the round of each.
     """
     sides = _Sides(examples, rows[permutation(len(rows), seed, "partners")])
-    n_pairs, larger = len(sides.problem), np.maximum(*sides.counts)
+    n_pairs, larger = int(sides.pairs.sum()), np.maximum(*sides.counts)
     if not n_pairs:
         return np.zeros((0, 2), np.int32), np.zeros(0, np.int32)
     needed = int(np.max(-(-larger // np.maximum(sides.pairs, 1)), where=sides.pairs > 0, initial=_LEAST_ROUNDS))
     n_rounds = min(needed, max(1, _MOST_PAIRS // n_pairs))
-    of_problem = sides.pairs[sides.problem]
-    found = []
+    pairs = np.zeros((n_rounds, n_pairs, 2), np.int32)
     for number in range(n_rounds):
-        start, turned = number * of_problem, (sides.slot + number) % of_problem
-        found.append(sides.pick(start + sides.slot, start + turned))
-    return np.concatenate(found), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
+
+        def next_ones(problem: np.ndarray, slot: np.ndarray, number: int = number) -> tuple[np.ndarray, np.ndarray]:
+            n = sides.pairs[problem]
+            return number * n + slot, number * n + (slot + number) % n
+
+        sides.pick(next_ones, pairs[number])
+    return pairs.reshape(-1, 2), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
 
 
 def length_balanced_pairs(
@@ -63,9 +70,13 @@ def length_balanced_pairs(
         DataError: No problem has both labels, or one label's solutions are always the longer ones.
     """
     rows = np.arange(len(examples), dtype=np.int32) if rows is None else rows
-    sides = _Sides(examples, rows[np.argsort(examples.lengths[rows], kind="stable")])
-    n_pairs = np.maximum(sides.pairs, 1)[sides.problem]
-    pairs = sides.pick(*((2 * sides.slot + 1) * count[sides.problem] // (2 * n_pairs) for count in sides.counts))
+    sides = _Sides(examples, rows[stable_order(examples.lengths[rows])])
+
+    def even_ranks(problem: np.ndarray, slot: np.ndarray) -> list[np.ndarray]:
+        return [(2 * slot + 1) * count[problem] // (2 * sides.pairs[problem]) for count in sides.counts]
+
+    pairs = np.zeros((int(sides.pairs.sum()), 2), np.int32)
+    sides.pick(even_ranks, pairs)
     if not len(pairs):
         raise no_pairs()
     difference = examples.lengths[pairs[:, 0]] - examples.lengths[pairs[:, 1]]
@@ -73,7 +84,7 @@ def length_balanced_pairs(
     kept = [np.flatnonzero(difference == 0)]
     for group in np.unique(group_of_pair):
         here = np.flatnonzero((group_of_pair == group) & (difference != 0))
-        here = here[np.argsort(np.abs(difference[here]), kind="stable")]
+        here = here[stable_order(np.abs(difference[here]))]
         kept.append(_balanced(here[difference[here] > 0], here[difference[here] < 0], np.abs(difference)))
     chosen = pairs[np.concatenate(kept)]
     if not len(chosen):
@@ -81,7 +92,7 @@ def length_balanced_pairs(
             f"none of the {len(pairs)} pairs of a correct and an incorrect solution can be balanced by length: one "
             "label is always the longer one; expected both cases, so bring more solutions or drop length_balanced."
         )
-    return chosen[np.argsort(chosen[:, 0], kind="stable")]
+    return chosen[stable_order(chosen[:, 0])]
 
 
 def no_pairs() -> DataError:
@@ -94,17 +105,18 @@ def no_pairs() -> DataError:
 
 def _balanced(longer: np.ndarray, shorter: np.ndarray, gaps: np.ndarray) -> np.ndarray:
     """As many of both kinds as can be matched one to one within the tolerance; both come in the order of their gaps."""
-    kept, i, j = [], 0, 0
-    left, right = gaps[longer].tolist(), gaps[shorter].tolist()
+    i, j = 0, 0
+    left, right = memoryview(gaps[longer]), memoryview(gaps[shorter])  # lists of numbers take ten times the memory
+    keep_left, keep_right = np.zeros(len(left), bool), np.zeros(len(right), bool)
     while i < len(left) and j < len(right):
         if abs(left[i] - right[j]) <= max(left[i], right[j]) // _TOLERANCE:
-            kept += [longer[i], shorter[j]]
+            keep_left[i] = keep_right[j] = True
             i, j = i + 1, j + 1
         elif left[i] < right[j]:
             i += 1
         else:
             j += 1
-    return np.array(kept, np.int64)
+    return np.concatenate([longer[keep_left], shorter[keep_right]])
 
 
 class _Sides:
@@ -113,23 +125,26 @@ class _Sides:
     Attributes:
         counts: (correct, incorrect) solutions of each problem.
         pairs: How many pairs each problem gives.
-        problem: The problem of each pair.
-        slot: The number of each pair among those of its problem.
     """
 
     def __init__(self, examples: Examples, rows: np.ndarray):
         n = int(examples.problems.max(initial=-1)) + 1
-        rows = rows[np.argsort(examples.problems[rows], kind="stable")]
+        rows = rows[stable_order(examples.problems[rows])]
         self._rows = [rows[examples.is_correct[rows] == label] for label in (1, 0)]
         self.counts = [np.bincount(examples.problems[side], minlength=n) for side in self._rows]
         self.pairs = np.minimum(*self.counts)
-        self.problem = np.repeat(np.arange(n), self.pairs)
-        self.slot = np.arange(len(self.problem)) - (np.cumsum(self.pairs) - self.pairs)[self.problem]
 
-    def pick(self, correct: np.ndarray, incorrect: np.ndarray) -> np.ndarray:
-        """int32 [pairs, 2], of each pair's problem these solutions, counted round and round."""
-        columns = []
-        for side, count, number in zip(self._rows, self.counts, (correct, incorrect), strict=True):
-            first = np.cumsum(count) - count
-            columns.append(side[first[self.problem] + number % count[self.problem]])
-        return np.stack(columns, axis=1).astype(np.int32)
+    def pick(self, choose: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]], pairs: np.ndarray) -> None:
+        """Fills in pairs, int32 [pairs, 2], as `choose` says.
+
+        It is given the problem of each pair and the pair's number among those of its problem, and answers with numbers
+        of a correct and an incorrect solution of the problem, counted round and round.
+        """
+        ends = np.cumsum(self.pairs)
+        for begin in range(0, len(pairs), _AT_ONCE):
+            number = np.arange(begin, min(begin + _AT_ONCE, len(pairs)))
+            problem = np.searchsorted(ends, number, side="right")
+            chosen = choose(problem, number - (ends - self.pairs)[problem])
+            for column, (side, count) in enumerate(zip(self._rows, self.counts, strict=True)):
+                first = np.cumsum(count) - count
+                pairs[number, column] = side[first[problem] + chosen[column] % count[problem]]

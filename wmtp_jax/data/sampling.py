@@ -106,8 +106,7 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
         DataError: The data do not have what is asked for.
     """
     of_difficulty = _difficulty_weights(examples, sampling)
-    weights = of_difficulty[examples.difficulty]
-    rows = np.flatnonzero(weights > 0).astype(np.int32)
+    rows = np.flatnonzero((of_difficulty > 0)[examples.difficulty]).astype(np.int32)
 
     def stream(items: np.ndarray, share: int, what: str, rounds: np.ndarray | None = None) -> Stream:
         n = len(items) if rounds is None else int(np.sum(rounds == 0))
@@ -116,15 +115,16 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
                 f"the data have only {n} {what} but every batch takes {share}; lower batch_size, change sampling or "
                 "bring more."
             )
-        of_item = weights[items[:, 0]]
-        return Stream(items, share, None if np.all(of_item == of_item[0]) else of_item, rounds)
+        difficulty = examples.difficulty[items[:, 0]]
+        equal = np.all(of_difficulty[np.unique(difficulty)] == of_difficulty[difficulty[0]])
+        return Stream(items, share, None if equal else of_difficulty[difficulty], rounds)
 
     if sampling.pairs:
         require_labels(examples)
         rounds = None
         if sampling.length_balanced:
             # Balanced within each weight, so that drawing some pairs more often leaves the balance as it is.
-            groups = np.unique(of_difficulty, return_inverse=True)[1][examples.difficulty]
+            groups = np.unique(of_difficulty, return_inverse=True)[1].astype(np.int32)[examples.difficulty]
             pairs = length_balanced_pairs(examples, rows=rows, groups=groups)
         else:
             pairs, rounds = random_pairs(examples, rows, seed=seed)

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,10 @@ class TokenStore:
     def has_weights(self) -> bool:
         """Whether any record gives weights."""
         return "response_weights" in self.columns
+
+    def prompt_length(self, row: int | np.ndarray) -> np.ndarray:
+        """int32, tokens of a record's prompt, BOS included; of several, an array."""
+        return self.columns["prompt_length"][self.columns["prompt"][row]]
 
     def prompt(self, row: int) -> np.ndarray:
         """The ids of a record's prompt, BOS included."""
@@ -193,7 +198,7 @@ def open_store(path: str | Path, tokenizer: Tokenizer, template: str) -> TokenSt
     if store is None:
         with tempfile.TemporaryDirectory(prefix="wmtp-tokens-") as temporary, os_errors_named(temporary):
             _build(Path(temporary), path, tokenizer, template, inputs)
-            # Mapped files stay until they are unmapped, without their names.
+            # Open files stay until they are closed, without their names.
             store = dataclasses.replace(_open(Path(temporary), path, inputs), directory=None)
     return store
 
@@ -227,22 +232,37 @@ def _open(directory: Path, path: Path, inputs: Mapping[str, Any]) -> TokenStore 
             return None
         columns = {}
         for name, about in manifest["columns"].items():
-            columns[name] = _map(directory / f"{name}.npy", about, check=name not in TOKEN_COLUMNS)
+            open_column = _FileColumn if name in TOKEN_COLUMNS else _map
+            columns[name] = open_column(directory / f"{name}.npy", about)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     names = tuple(manifest["difficulty_names"])
     return TokenStore(columns, names, _sha256([manifest["columns"], names]), path, directory)
 
 
-def _map(file: Path, about: Mapping[str, Any], *, check: bool) -> np.ndarray:
-    header = npy_header(about["dtype"], about["length"])
-    column = np.memmap(file, about["dtype"], "r", len(header), (about["length"],)).view(np.ndarray)
-    with open(file, "rb") as opened:
-        # Read, not mapped, so that what is not used afterwards takes no memory.
-        damaged = opened.read(len(header)) != header
-        if damaged or (check and hashlib.file_digest(opened, "sha256").hexdigest() != about["sha256"]):
-            raise ValueError(f"{file}: damaged")
-    return column
+def _map(path: Path, about: Mapping[str, Any]) -> np.ndarray:
+    column = _FileColumn(path, about)
+    # Read, not mapped, so that what is not used afterwards takes no memory.
+    if hashlib.file_digest(column.file, "sha256").hexdigest() != about["sha256"]:
+        raise ValueError(f"{path}: damaged")
+    return np.memmap(column.file, about["dtype"], "r", column.begin, (about["length"],)).view(np.ndarray)
+
+
+class _FileColumn:
+    """A column of which the slices are read that are asked for; a map would hold all that was ever read in memory."""
+
+    def __init__(self, path: Path, about: Mapping[str, Any]):
+        header = npy_header(about["dtype"], about["length"])
+        self.file = open(path, "rb", buffering=0)  # noqa: SIM115 (open as long as the store is)
+        weakref.finalize(self, self.file.close)
+        self.begin, self._dtype = len(header), np.dtype(about["dtype"])
+        size = self.begin + about["length"] * self._dtype.itemsize
+        if self.file.read(self.begin) != header or os.fstat(self.file.fileno()).st_size != size:
+            raise ValueError(f"{path}: damaged")
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        begin, end = (self.begin + int(edge) * self._dtype.itemsize for edge in (part.start, part.stop))
+        return np.frombuffer(os.pread(self.file.fileno(), end - begin, begin), self._dtype)
 
 
 def _remove_outdated(directory: Path, path: Path, made_with: Mapping[str, Any]) -> None:
