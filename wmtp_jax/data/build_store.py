@@ -144,8 +144,8 @@ class _Encoder:
         problems, problem = _distinct(task_of(record.task_id) for record in records)
         difficulties, difficulty = _distinct(record.difficulty for record in records)
         bos, eos = (np.array([i], tokenizer.dtype) for i in (tokenizer.bos_id, tokenizer.eos_id))
-        prompt_ids = [np.concatenate([bos, ids]) for ids in tokenizer.encode_many(prompts, threads=1)]
-        outputs = tokenizer.encode_many([record.output for record in records], continuation=True, threads=1)
+        prompt_ids = [np.concatenate([bos, ids]) for ids in tokenizer.encode_many(prompts)]
+        outputs = tokenizer.encode_many([record.output for record in records], continuation=True)
         response_ids = [np.concatenate([ids, eos]) for ids in outputs]
         checksums = list(map(zlib.crc32, response_ids))
         tokens = {"prompt_ids": prompt_ids, "response_ids": response_ids}

@@ -60,14 +60,7 @@ _SPAN = "[begin, end, weight], a span of characters of the output and a finite n
 
 
 def task_of(task_id: str) -> str:
-    """A record's problem.
-
-    Args:
-        task_id: The record's task id.
-
-    Returns:
-        The id without the `_correct_N` or `_incorrect_N` of one solution.
-    """
+    """A record's problem: its task id without the `_correct_N` or `_incorrect_N` of one solution."""
     return _SOLUTION.sub("", task_id)
 
 

@@ -81,13 +81,12 @@ class Tokenizer:
             "expected a SentencePiece model without dummy prefix or with byte fallback, as Llama's."
         )
 
-    def encode_many(self, texts: Sequence[str], *, continuation: bool = False, threads: int = -1) -> list[np.ndarray]:
+    def encode_many(self, texts: Sequence[str], *, continuation: bool = False) -> list[np.ndarray]:
         """Encodes many texts, with a vocabulary like Llama's in half the time of encoding one by one.
 
         Args:
             texts: The texts.
             continuation: Whether they follow other text, as those of `encode_continuation`.
-            threads: How many encode at the same time where not by word; -1 is one per core.
 
         Returns:
             What `encode` or `encode_continuation` makes of each: `dtype` [number of tokens].
@@ -95,18 +94,18 @@ class Tokenizer:
         if self._words is not None:
             return self._words.encode(texts, continuation=continuation)
         if not (continuation and self._adds_space):
-            return [np.array(ids, self.dtype) for ids in self._model.encode(list(texts), num_threads=threads)]
+            return [np.array(ids, self.dtype) for ids in self._model.encode(list(texts), num_threads=1)]
         sentinel, sentinel_ids = self._sentinels[0]
-        found = self._model.encode([sentinel + text for text in texts], num_threads=threads)
+        found = self._model.encode([sentinel + text for text in texts], num_threads=1)
         n = len(sentinel_ids)
         return [
             np.array(ids[n:] if ids[:n] == sentinel_ids else self.encode_continuation(text), self.dtype)
             for ids, text in zip(found, texts, strict=True)
         ]
 
-    def lengths(self, texts: Sequence[str], *, continuation: bool = False, threads: int = -1) -> list[int]:
+    def lengths(self, texts: Sequence[str], *, continuation: bool = False) -> list[int]:
         """How many tokens `encode_many` makes of each text."""
-        return [len(ids) for ids in self.encode_many(texts, continuation=continuation, threads=threads)]
+        return [len(ids) for ids in self.encode_many(texts, continuation=continuation)]
 
     def spans(self, ids: Sequence[int], text: str) -> np.ndarray:
         """Which characters of a text each of its tokens covers.

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wmtp_jax.data.collate import collate
+from wmtp_jax.data.batches import collate
 
 
 def test_by_hand(numbered):

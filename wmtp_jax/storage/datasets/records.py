@@ -143,12 +143,12 @@ def _choose(
     if settings.deduplicate:
         solutions = _unique(solutions, counts)
     text.encode()
-    (prompt,) = settings.tokenizer.lengths([text], threads=1)
+    (prompt,) = settings.tokenizer.lengths([text])
     tokens = np.zeros(len(solutions), np.int32)
     for begin in range(0, len(solutions), _ENCODED_AT_ONCE):
         texts = [solution.output for solution in solutions[begin : begin + _ENCODED_AT_ONCE]]
         "".join(texts).encode()  # raises where half of a surrogate pair came out of JSON
-        tokens[begin : begin + len(texts)] = settings.tokenizer.lengths(texts, continuation=True, threads=1)
+        tokens[begin : begin + len(texts)] = settings.tokenizer.lengths(texts, continuation=True)
     tokens += prompt
     kept = np.flatnonzero(tokens <= (settings.max_tokens or math.inf)).tolist()
     counts["over_length"] += len(solutions) - len(kept)
