@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wmtp_jax import cli
-from wmtp_jax.evaluation.benchmarks import BENCHMARKS, benchmark_of, load_problems
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, problems_digest
+from wmtp_jax.evaluation.benchmarks import BENCHMARKS, NEED_NO_CONSENT, check_name, load_problems
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, problems_digest
 from wmtp_jax.evaluation.samples import Answer, RowFile, draft_measures, read_samples
 from wmtp_jax.evaluation.summary import summarize, table
 from wmtp_jax.files import FileLock, os_errors_named, write_atomically
@@ -144,7 +143,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.model:
         _ks_of(arguments, arguments.n_samples)
     consent = arguments.generate_only or arguments.allow_code_execution
-    if benchmark_of(arguments.benchmark).needs_consent and not consent:
+    check_name(arguments.benchmark)
+    if arguments.benchmark not in NEED_NO_CONSENT and not consent:
         raise EvaluationError(
             f"judging {arguments.benchmark} runs programs that a model wrote on this machine, in a sandbox: agree with "
             "--allow_code_execution, or write samples alone with --generate_only."

@@ -15,9 +15,9 @@ import numpy as np
 import converters
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.errors import UserError
-from wmtp_jax.evaluation import run_program
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.objectives import objective_class
+from wmtp_jax.sandbox import run_program
 from wmtp_jax.train import main
 from wmtp_jax.training.config import parse
 from wmtp_jax.training.optimizer import make_optimizer

@@ -14,8 +14,7 @@ import numpy as np
 
 from wmtp_jax.data import Tokenizer, encode_prompt
 from wmtp_jax.decoding import Generation, generate, unstack_layers
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem
+from wmtp_jax.evaluation.problems import EvaluationError, Problem
 from wmtp_jax.evaluation.samples import Answer, RowFile, draft_measures
 from wmtp_jax.model import ModelConfig
 from wmtp_jax.progress import Progress

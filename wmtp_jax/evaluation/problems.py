@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wmtp_jax.data import Record, render, task_of
-from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.errors import EvaluationError
+from wmtp_jax.errors import UserError, shown
 from wmtp_jax.sandbox import Program
 
 # An answer ends where a line starts in column 0: the body of the function that the prompt opened is over.
@@ -18,6 +17,10 @@ NEVER = r"(?!)"
 
 # The columns of CodeContests that hold tests.
 CASE_FIELDS = ("public_tests", "private_tests", "generated_tests")
+
+
+class EvaluationError(UserError):
+    """A benchmark, a sample file or an option that does not fit, in one sentence."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, problems_digest
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, problems_digest
 from wmtp_jax.files import os_errors_named
 from wmtp_jax.jsonl import read_objects
 

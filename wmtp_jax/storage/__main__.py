@@ -1,12 +1,12 @@
 """python -m wmtp_jax.storage {models,datasets,verify}: sets up models and data sets, and checks them later."""
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from wmtp_jax import cli
+from wmtp_jax.storage import datasets_cli, models_cli
 from wmtp_jax.storage.assets import DATASETS, MODELS, resolve
 
 _EXAMPLES = (
@@ -22,28 +22,19 @@ _VERIFY_EXAMPLES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code, see `wmtp_jax.cli`."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     return cli.run(lambda: _run(argv), again="the same command completes it")
 
 
-def make_parser(command: str = "") -> cli.ArgumentParser:
-    """The parser of the command line.
-
-    Args:
-        command: whose options are added; the commands need different libraries.
-    """
+def make_parser() -> cli.ArgumentParser:
+    """The parser of the command line; the namespace's `run` is the command."""
     parser = cli.ArgumentParser(
         prog="python -m wmtp_jax.storage",
         description="Sets up models and data sets under storage/, and checks them later.",
         examples=_EXAMPLES,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in ("models", "datasets"):
-        module = importlib.import_module(f"wmtp_jax.storage.{name}_cli") if name == command else None
-        options = {"description": module.DESCRIPTION, "examples": module.EXAMPLES} if module else {}
-        subparser = commands.add_parser(name, help=f"set up storage/{name}_v2/NAME", **options)
-        if module:
-            module.add_arguments(subparser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    models_cli.add_parser(commands)
+    datasets_cli.add_parser(commands)
     verify = commands.add_parser(
         "verify",
         help="compare every digest, key, shape, dtype and count with those of the set-up",
@@ -52,14 +43,13 @@ def make_parser(command: str = "") -> cli.ArgumentParser:
     )
     verify.add_argument("--check", choices=("models", "datasets"), help="default: both")
     verify.add_argument("--storage", type=Path, default=resolve("storage"), metavar="DIR", help="default: storage")
+    verify.set_defaults(run=_verify)
     return parser
 
 
-def _run(argv: Sequence[str]) -> int:
-    arguments = make_parser(argv[0] if argv else "").parse_args(argv)
-    if arguments.command == "verify":
-        return _verify(arguments)
-    return importlib.import_module(f"wmtp_jax.storage.{arguments.command}_cli").run(arguments)
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = make_parser().parse_args(argv)
+    return arguments.run(arguments)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

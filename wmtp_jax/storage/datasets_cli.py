@@ -16,17 +16,22 @@ _MAX_TOKENS = {"codecontests": 2048}
 _CONFIGS = ("params.json", "config.json", "configs/params.json", "configs/config.json")
 _SHIPPED_TOKENIZER = "storage/models_v2/micro-mtp"
 
-DESCRIPTION = (
-    "Writes NAME/processed (records), NAME/tests (what the evaluator reads) and NAME/stats, complete or not at all."
-)
-EXAMPLES = (
+_EXAMPLES = (
     "python -m wmtp_jax.storage datasets mbpp --from mbpp.jsonl",
     "python -m wmtp_jax.storage datasets codecontests --download --tokenizer storage/models_v2/my-llama",
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+def add_parser(commands) -> None:
+    """Adds the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "datasets",
+        help="set up storage/datasets_v2/NAME",
+        description="Writes NAME/processed (records), NAME/tests (what the evaluator reads) and NAME/stats, complete "
+        "or not at all.",
+        examples=_EXAMPLES,
+    )
+    parser.set_defaults(run=run)
     add = parser.add_argument
     add("name", choices=KNOWN_DATASETS, metavar="NAME", help=", ".join(KNOWN_DATASETS))
     source = parser.add_mutually_exclusive_group()

@@ -9,18 +9,22 @@ from wmtp_jax import cli
 from wmtp_jax.storage.assets import MODELS, StorageError, is_complete, resolve
 from wmtp_jax.storage.catalogue import CATALOGUE, where_published
 
-DESCRIPTION = (
-    "Writes NAME complete or not at all; what was killed continues when the same command is given again. Without NAME: "
-    "lists the models that are known."
-)
-EXAMPLES = (
+_EXAMPLES = (
     "python -m wmtp_jax.storage models ref-sheared-llama-2.7b --from DIR",
     "python -m wmtp_jax.storage models my-llama --download codellama/CodeLlama-7b-hf",
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+def add_parser(commands) -> None:
+    """Adds the command to a parser's subparsers."""
+    parser = commands.add_parser(
+        "models",
+        help="set up storage/models_v2/NAME",
+        description="Writes NAME complete or not at all; what was killed continues when the same command is given "
+        "again. Without NAME: lists the models that are known.",
+        examples=_EXAMPLES,
+    )
+    parser.set_defaults(run=run)
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="a known model, or any name for a Hugging Face Llama")
     source = parser.add_mutually_exclusive_group()

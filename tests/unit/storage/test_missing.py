@@ -37,7 +37,7 @@ def test_dry_run_of_the_7b_presets(config, flags, commands, root, tmp_path, monk
     assert "clip_norm: 0.1" in printed
     for command in commands:
         arguments = shlex.split(command.partition("wmtp_jax.storage ")[2])
-        make_parser(arguments[0]).parse_args(arguments)
+        make_parser().parse_args(arguments)
 
 
 def test_micro_presets_miss_nothing(root, capsys):

@@ -10,34 +10,17 @@ One file per benchmark with
 and its line in BENCHMARKS: this is all that a new benchmark takes. Nothing here imports jax.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from wmtp_jax.data import read_records
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, humaneval_plus, mbpp, mbpp_plus
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, PromptOptions, record_problems
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions, record_problems
 
-__all__ = ["BENCHMARKS", "BenchmarkEntry", "BenchmarkTask", "benchmark_of", "load_problems", "read_tasks"]
+__all__ = ["BENCHMARKS", "NEED_NO_CONSENT", "BenchmarkTask", "check_name", "load_problems", "read_tasks"]
 
 _MICROCODE = "storage/datasets_v2/microcode/test.jsonl.gz"
-
-
-@dataclass(frozen=True)
-class BenchmarkEntry:
-    """What the evaluator needs to know of a benchmark.
-
-    Attributes:
-        load: its problems; from the file given, or from its own where None is given.
-        needs_consent: whether the user has to agree that programs for it are run. What a model writes for the embedded
-            tasks is judged in the sandbox like any other program, without being asked.
-    """
-
-    load: Callable[[Path | None, PromptOptions], list[Problem]]
-    needs_consent: bool = True
 
 
 def _load_records(path: Path, options: PromptOptions) -> list[Problem]:
@@ -51,28 +34,24 @@ def _load_microcode(path: Path | None, options: PromptOptions) -> list[Problem]:
 
 
 BENCHMARKS = {
-    "microcode": BenchmarkEntry(_load_microcode, needs_consent=False),
-    "humaneval": BenchmarkEntry(humaneval.load),
-    "humaneval_plus": BenchmarkEntry(humaneval_plus.load),
-    "mbpp": BenchmarkEntry(mbpp.load),
-    "mbpp_plus": BenchmarkEntry(mbpp_plus.load),
-    "codecontests": BenchmarkEntry(codecontests.load),
+    "microcode": _load_microcode,
+    "humaneval": humaneval.load,
+    "humaneval_plus": humaneval_plus.load,
+    "mbpp": mbpp.load,
+    "mbpp_plus": mbpp_plus.load,
+    "codecontests": codecontests.load,
 }
+# Programs for all others are run only where the user has agreed; what a model writes for the embedded tasks is judged
+# in the sandbox like any other program, without being asked.
+NEED_NO_CONSENT = ("microcode",)
 
 
-def benchmark_of(name: str) -> BenchmarkEntry:
-    """The benchmark of a name, or of a .jsonl or .jsonl.gz file of records with tests.
-
-    Raises:
-        EvaluationError: neither.
-    """
-    if name in BENCHMARKS:
-        return BENCHMARKS[name]
-    if not name.endswith((".jsonl", ".jsonl.gz")):
+def check_name(benchmark: str) -> None:
+    """Raises EvaluationError unless it is one of BENCHMARKS, or a .jsonl or .jsonl.gz file."""
+    if benchmark not in BENCHMARKS and not benchmark.endswith((".jsonl", ".jsonl.gz")):
         raise EvaluationError(
-            f"unknown benchmark {shown(name)}; expected one of {', '.join(BENCHMARKS)}, or a .jsonl file."
+            f"unknown benchmark {shown(benchmark)}; expected one of {', '.join(BENCHMARKS)}, or a .jsonl file."
         )
-    return BenchmarkEntry(lambda path, options: _load_records(path or Path(name), options))
 
 
 def load_problems(
@@ -89,4 +68,6 @@ def load_problems(
     Raises:
         UserError: unknown benchmark, or a file that is missing, malformed or has a task twice.
     """
-    return benchmark_of(benchmark).load(Path(data) if data else None, PromptOptions(template, shots))
+    check_name(benchmark)
+    path = Path(data) if data else None if benchmark in BENCHMARKS else Path(benchmark)
+    return BENCHMARKS.get(benchmark, _load_records)(path, PromptOptions(template, shots))

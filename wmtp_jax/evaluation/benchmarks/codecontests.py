@@ -5,8 +5,7 @@ from typing import Any
 
 from wmtp_jax.data import Record, render
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, text_field
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import NEVER, Problem, PromptOptions, test_cases
+from wmtp_jax.evaluation.problems import NEVER, EvaluationError, Problem, PromptOptions, test_cases
 
 FIELDS = ("name", "description", "public_tests")
 # Numbers of the column solutions.language.

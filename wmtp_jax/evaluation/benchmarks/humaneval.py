@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, text_field
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
 
 FIELDS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
 # Section 2.1 of the paper.

@@ -14,8 +14,7 @@ from typing import Any
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.benchmarks.humaneval import completion_problem
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, require_fields, text_field
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
 
 FIELDS = ("task_id", "prompt", "canonical_solution", "entry_point")
 

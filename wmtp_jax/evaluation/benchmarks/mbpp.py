@@ -5,8 +5,7 @@ from typing import Any
 
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, text_field, texts_field
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
 
 FIELDS = ("task_id", "code", "test_list")
 # Section 2.1 of the paper. Tasks 1 to 10 are worked examples.

@@ -18,8 +18,7 @@ from wmtp_jax.evaluation.benchmarks.humaneval_plus import (
 )
 from wmtp_jax.evaluation.benchmarks.mbpp import zero_shot_problem
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, require_fields, text_field, texts_field
-from wmtp_jax.evaluation.errors import EvaluationError
-from wmtp_jax.evaluation.problems import Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
 
 FIELDS = ("task_id", "prompt")
 _RELEASE_FIELDS = ("canonical_solution", "entry_point", "assertion")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.errors import EvaluationError
+from wmtp_jax.evaluation.problems import EvaluationError
 from wmtp_jax.jsonl import read_objects
 
 
