@@ -13,7 +13,7 @@ from wmtp_jax.data.order import permutation
 _TOLERANCE = 10
 _LEAST_ROUNDS = 8
 _MOST_PAIRS = 1 << 22
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 18  # pairs that are chosen together, so that their numbers take little memory
 
 
 def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,15 +36,12 @@ def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np
         return np.zeros((0, 2), np.int32), np.zeros(0, np.int32)
     needed = int(np.max(-(-larger // np.maximum(sides.pairs, 1)), where=sides.pairs > 0, initial=_LEAST_ROUNDS))
     n_rounds = min(needed, max(1, _MOST_PAIRS // n_pairs))
-    pairs = np.zeros((n_rounds, n_pairs, 2), np.int32)
-    for number in range(n_rounds):
 
-        def next_ones(problem: np.ndarray, slot: np.ndarray, number: int = number) -> tuple[np.ndarray, np.ndarray]:
-            n = sides.pairs[problem]
-            return number * n + slot, number * n + (slot + number) % n
+    def next_ones(problem: np.ndarray, slot: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        n = sides.pairs[problem]
+        return turn * n + slot, turn * n + (slot + turn) % n
 
-        sides.pick(next_ones, pairs[number])
-    return pairs.reshape(-1, 2), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
+    return sides.pick(next_ones, n_rounds), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
 
 
 def length_balanced_pairs(
@@ -72,11 +69,10 @@ def length_balanced_pairs(
     rows = np.arange(len(examples), dtype=np.int32) if rows is None else rows
     sides = _Sides(examples, rows[stable_order(examples.lengths[rows])])
 
-    def even_ranks(problem: np.ndarray, slot: np.ndarray) -> list[np.ndarray]:
+    def even_ranks(problem: np.ndarray, slot: np.ndarray, turn: np.ndarray) -> list[np.ndarray]:
         return [(2 * slot + 1) * count[problem] // (2 * sides.pairs[problem]) for count in sides.counts]
 
-    pairs = np.zeros((int(sides.pairs.sum()), 2), np.int32)
-    sides.pick(even_ranks, pairs)
+    pairs = sides.pick(even_ranks, n_rounds=1)
     if not len(pairs):
         raise no_pairs()
     difference = examples.lengths[pairs[:, 0]] - examples.lengths[pairs[:, 1]]
@@ -134,17 +130,21 @@ class _Sides:
         self.counts = [np.bincount(examples.problems[side], minlength=n) for side in self._rows]
         self.pairs = np.minimum(*self.counts)
 
-    def pick(self, choose: Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]], pairs: np.ndarray) -> None:
-        """Fills in pairs, int32 [pairs, 2], as `choose` says.
+    def pick(self, choose: Callable[..., Sequence[np.ndarray]], n_rounds: int) -> np.ndarray:
+        """int32 [n_rounds * pairs, 2], (correct, incorrect) example numbers.
 
-        It is given the problem of each pair and the pair's number among those of its problem, and answers with numbers
-        of a correct and an incorrect solution of the problem, counted round and round.
+        Args:
+            choose: From the problem of each pair, the pair's number among those of its problem and its round to the
+                numbers of a correct and an incorrect solution of the problem, counted round and round.
+            n_rounds: How often each problem gives its pairs.
         """
-        ends = np.cumsum(self.pairs)
-        for begin in range(0, len(pairs), _AT_ONCE):
-            number = np.arange(begin, min(begin + _AT_ONCE, len(pairs)))
+        ends, n_pairs = np.cumsum(self.pairs), int(self.pairs.sum())
+        picked = np.zeros((n_rounds * n_pairs, 2), np.int32)
+        for begin in range(0, len(picked), _AT_ONCE):
+            turn, number = np.divmod(np.arange(begin, min(begin + _AT_ONCE, len(picked))), n_pairs)
             problem = np.searchsorted(ends, number, side="right")
-            chosen = choose(problem, number - (ends - self.pairs)[problem])
+            chosen = choose(problem, number - (ends - self.pairs)[problem], turn)
             for column, (side, count) in enumerate(zip(self._rows, self.counts, strict=True)):
                 first = np.cumsum(count) - count
-                pairs[number, column] = side[first[problem] + chosen[column] % count[problem]]
+                picked[begin : begin + _AT_ONCE, column] = side[first[problem] + chosen[column] % count[problem]]
+        return picked
