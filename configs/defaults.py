@@ -71,7 +71,7 @@ FIELDS: dict[str, tuple[Any, Range]] = {
     "data.train": ("storage/datasets_v2/microcode/train.jsonl.gz", _PATH),
     "data.valid": ("storage/datasets_v2/microcode/valid.jsonl.gz", _PATH),
     "data.template": ("raw", one_of("raw", "alpaca")),
-    "data.policy_samples": ("correct", one_of("correct", "all")),  # whether incorrect solutions are imitated too
+    "data.policy_samples": ("correct", one_of("correct", "all")),  # which solutions the policy learns to write
     "data.reward": ("outcome", one_of("outcome", "reward_model")),  # outcome is the record's is_correct
     "data.reward_model": ("storage/models_v2/starling-rm-7b", _PATH),
     "data.clean_only": (False, ANY),  # keep only records marked clean, where there are no labels

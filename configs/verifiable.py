@@ -1,6 +1,6 @@
-"""Verifiable: a critic learns from right and wrong solutions, its advantages weight the tokens of the right ones.
+"""Verifiable: a critic learns from correct and incorrect solutions; its advantages weight the correct ones' tokens.
 
-Stage 1 trains the critic, stage 2 the policy with the critic going on beside it.
+Stage 1 trains the critic, stage 2 the policy and the critic together.
 
 micro (default): 5 minutes on 2 CPU cores; from storage/models_v2/micro-mtp on the embedded tasks, pass@1 .51 to .56.
     python -m wmtp_jax.train --config configs/verifiable.py

@@ -1,7 +1,8 @@
 """How every command starts, fails and exits.
 
 Exit codes: 0 done; 1 a check failed; 2 a mistake that the user can correct, told in one sentence; 130 stopped by
-Ctrl-C; 143 stopped by SIGTERM. Entry points import nothing heavy before their arguments are checked.
+Ctrl-C; 141 nobody reads the output any more; 143 stopped by SIGTERM. Entry points import nothing heavy before their
+arguments are checked.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from wmtp_jax.errors import UserError, shown
 
-OK, CHECK_FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+OK, CHECK_FAILED, USER_ERROR, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 LARGEST_SEED = 2**63 - 1
 
 
@@ -56,9 +57,9 @@ def run(command: Callable[[], int | None], again: str = "") -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
-    except BrokenPipeError:  # `command | head`: whoever reads has seen enough
+    except BrokenPipeError:  # `command | head`: whoever read the output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return BROKEN_PIPE
     except OSError as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}{ending}", file=sys.stderr)
         return USER_ERROR

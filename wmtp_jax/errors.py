@@ -6,7 +6,7 @@ from typing import Any
 class UserError(Exception):
     """What was wrong, where, what was expected and what to do, in one sentence.
 
-    Each subsystem derives one exception from it. Entry points print the sentence and exit with code 2; anything else is
+    Each subsystem derives its exception from it. Entry points print the sentence and exit with code 2; anything else is
     a defect of ours and keeps its traceback.
     """
 

@@ -41,18 +41,17 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with os_errors_named(path):
-        file = _open_locked(temporary, wait=True)
-        try:
-            with file:
+        with _open_locked(temporary) as file:
+            try:
                 file.truncate(0)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(temporary, path)
-            sync_directory(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            except BaseException:
+                temporary.unlink(missing_ok=True)  # while it is locked: afterwards it may be another writer's
+                raise
+        sync_directory(path.parent)
 
 
 @contextlib.contextmanager
@@ -71,8 +70,10 @@ def atomic_directory(path: Path, *, replace: bool = False, keep_partial: bool = 
     Raises:
         FileError: the destination exists, another process is writing it, or the disk refuses.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial, old = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.old")
     with os_errors_named(path):
+        if replace and old.exists() and not path.exists():  # killed between the two renames below
+            old.rename(path)
         if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileError(f"{path}: exists already; remove it, or give a directory that does not exist or is empty")
         descriptor = _lock_directory(partial, path)
@@ -87,7 +88,6 @@ def atomic_directory(path: Path, *, replace: bool = False, keep_partial: bool = 
                 raise
             for directory in [partial, *(child for child in partial.rglob("*") if child.is_dir())]:
                 sync_directory(directory)
-            old = path.with_name(f".{path.name}.old")
             shutil.rmtree(old, ignore_errors=True)
             if replace and path.exists():
                 path.rename(old)
@@ -115,7 +115,7 @@ class FileLock:
         with os_errors_named(path):
             self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it frees the lock)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
@@ -221,12 +221,12 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _open_locked(path: Path, wait: bool) -> IO[bytes]:
+def _open_locked(path: Path) -> IO[bytes]:
     """Opens a file and locks it; the file that has this name when the lock is there."""
     while True:
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX)
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BaseException:

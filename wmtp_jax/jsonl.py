@@ -1,5 +1,6 @@
 """JSON objects from files, read strictly: whole files, or one object per line (.jsonl, .jsonl.gz)."""
 
+import collections
 import gzip
 import json
 import zlib
@@ -27,8 +28,7 @@ def parse_object(text: bytes | str, where: str, *, allow_infinity: bool = False)
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) < len(pairs):
-            names = [name for name, _ in pairs]
-            name = next(name for name in names if names.count(name) > 1)
+            (name, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)
             raise FileError(f"{where}: duplicate key {shown(name)}; keep one of them")
         return fields
 

@@ -1,13 +1,13 @@
 """Trains a model: python -m wmtp_jax.train --config configs/verifiable.py
 
-config -> assets -> batches -> step -> checkpoint -> evaluation, in this order, below.
+Below, in this order: config, assets, objective, measures before, critic stage, policy stage (batches, steps and
+checkpoints are in training/loop.py), measures after, export, report.
 """
 
 import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from wmtp_jax import cli
 from wmtp_jax.files import write_atomically
@@ -29,7 +29,7 @@ def run(command: CommandLine) -> None:
     from wmtp_jax.report import closing_table, write_report
     from wmtp_jax.storage import resolve
     from wmtp_jax.storage.missing import missing_assets
-    from wmtp_jax.training.assets import asset_paths, load_assets
+    from wmtp_jax.training.assets import architecture, asset_paths, load_assets
     from wmtp_jax.training.critic_files import load_critic, save_critic
     from wmtp_jax.training.critic_stage import critic_settings, train_critic
     from wmtp_jax.training.export import export_model, n_parameters
@@ -43,6 +43,8 @@ def run(command: CommandLine) -> None:
     config = command.config
     objective_type = objective_class(config.objective)
     objective_type.check(config)
+    if config.model.architecture:
+        architecture(config)
     if command.dry_run:
         print(f"{missing_assets(asset_paths(config, objective_type))}\n\n{config}")
         return
@@ -65,14 +67,14 @@ def run(command: CommandLine) -> None:
             f"{assets.model_config.n_future_tokens} heads; train: {assets.train.counts}; run directory: {directory}"
         )
         objective = objective_type(config, assets.model_config.n_future_tokens)
+        validation = Validation(config, model, objective, assets)
         assets.train, assets.labelled = objective.prepare(
             assets.train, assets.labelled, assets.tokenizer, command.workdir
         )
-        validation = Validation(config, model, objective, assets)
 
         def validated(name: str, step: int, params: dict, value_params: dict | None) -> dict[str, float]:
             """Measured once, and read from NAME.json by a run that continues."""
-            path: Path = directory / f"{name}.json"
+            path = directory / f"{name}.json"
             if not path.exists():
                 measures = validation.measure(params, value_params)
                 metrics = {f"valid/{key}": value for key, value in measures.items()}

@@ -1,7 +1,7 @@
 """What a task family is: parameters with domains, and templates that are filled with their values.
 
 Everything a solution depends on is a parameter with a domain: constants, operators, bounds, starts, aggregates. So the
-right program of one problem is a wrong one of its sibling, and right and wrong programs follow the same law.
+right program of one problem is a wrong one of its sibling, and right and wrong programs have the same distribution.
 """
 
 import textwrap

@@ -20,8 +20,8 @@ _INDENT = "    "
 def siblings(family: Family, values: Values, rng: Random) -> Iterator[Values]:
     """Endless settings that differ from `values` in one parameter, or have two of its values exchanged.
 
-    The step is symmetric: a setting is left as often as it is reached, so the programs of siblings follow the law
-    of the programs of problems.
+    The step is symmetric: a setting is left as often as it is reached, so the programs of siblings have the
+    distribution of the programs of problems.
     """
     names = list(family.parameters)
     weights = [1 if isinstance(value, int) else 2 for value in values.values()]

@@ -1,7 +1,7 @@
 """What decides how much each target token counts: one file per objective.
 
-A new way of weighting is a new file with a subclass of `Objective`, a line here, and a config. Names stand beside the
-place of their class, so that a config can be checked before jax is imported.
+A new way of weighting is a new file with a subclass of `Objective`, a line here, and a config. OBJECTIVES maps each
+name to module.Class, so that a config can be checked without importing jax.
 """
 
 import importlib

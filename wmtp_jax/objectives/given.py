@@ -12,6 +12,8 @@ from wmtp_jax.objectives.objective import Objective, ObjectiveError
 class Given(Objective):
     """w = the batch's `weights`."""
 
+    clips_weights = False
+
     def prepare(self, train, labelled, tokenizer, workdir):
         """Refuses data without any weights."""
         if not train.has_weights:

@@ -42,15 +42,19 @@ class Objective(abc.ABC):
         needs_labels: whether it trains on correct and incorrect solutions, all labelled.
         needs_surprise: whether scores include the policy's surprise at each token.
         shows_weights: whether the weights' statistics are worth logging.
-        rows: (title, measure, better) for the closing table, of the measures that it adds.
-        critic: a `Critic` whose parameters are trained beside the policy's, else None.
+        clips_weights: whether its weights are clipped to `weighting.clip`.
+        table_rows: (title, measure, better) for the closing table, of the measures that it adds.
+        critic: a `Critic` whose parameters are trained beside the policy's, else None; an objective with one also has
+            `init_value_params`, `critic_targets`, `value_loss` and the measures value_auc and value_auc_pairs, as
+            `Verifiable` does.
     """
 
     assets: tuple[str, ...] = ()
     needs_labels = False
     needs_surprise = False
     shows_weights = True
-    rows: tuple[tuple[str, str, str], ...] = ()
+    clips_weights = True
+    table_rows: tuple[tuple[str, str, str], ...] = ()
     critic: Critic | None = None
 
     def __init__(self, config: ml_collections.ConfigDict, n_heads: int):
@@ -168,7 +172,8 @@ class Objective(abc.ABC):
         weights_BxS, statistics, metrics = self.weights(batch, scores, mask_BxS, statistics)
         weights_BxS = self._control(weights_BxS, mask_BxS, key)
         if self.shows_weights:
-            metrics |= weight_metrics(weights_BxS, mask_BxS, clip=tuple(self.config.weighting.clip))
+            clip = tuple(self.config.weighting.clip) if self.clips_weights else None
+            metrics |= weight_metrics(weights_BxS, mask_BxS, clip=clip)
         valid_NxBxS = valid_targets(mask_BxS, batch["segment_ids"], len(self.head_weights))
         weights_NxBxS = target_weights(weights_BxS, valid_NxBxS)
         coefficients_NxBxS = coefficients(weights_NxBxS, jnp.array(self.head_weights), weights_NxBxS.sum((1, 2)))
@@ -184,7 +189,7 @@ class Objective(abc.ABC):
         valid: Examples,
         labelled: Examples | None,
     ) -> dict[str, float]:
-        """Further measures on the validation split, named as in `rows`.
+        """Further measures on the validation split, named as in `table_rows`.
 
         Args:
             model: the policy.

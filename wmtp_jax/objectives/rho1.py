@@ -6,7 +6,6 @@ token is computed once and kept on disk.
 
 import dataclasses
 import functools
-import hashlib
 from pathlib import Path
 
 import jax
@@ -17,7 +16,8 @@ import converters
 from converters.checkpoint import Checkpoint, open_checkpoint
 from wmtp_jax.data import Examples, Tokenizer, evaluation_batches
 from wmtp_jax.decoding import next_token_model
-from wmtp_jax.files import files_digest
+from wmtp_jax.errors import shown
+from wmtp_jax.files import files_digest, sha256_of
 from wmtp_jax.losses import head_targets, token_scores
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.objectives.divergence import evaluate_divergence
@@ -33,7 +33,7 @@ class Rho1(Objective):
 
     assets = ("rho1.reference",)
     needs_surprise = True
-    rows = (
+    table_rows = (
         ("KL from the reference", "kl_divergence", "lower"),
         ("loss above the reference", "reference_loss_diff", "lower"),
     )
@@ -169,7 +169,7 @@ def reference_scores(
             example = int(np.searchsorted(examples.offsets, where, side="right")) - 1
             raise ObjectiveError(
                 f"the reference {directory} gives a loss of {scores[where]} to token "
-                f"{where - examples.offsets[example]} of example '{examples.task_ids[example]}'; take another "
+                f"{where - examples.offsets[example]} of example {shown(examples.task_ids[example])}; take another "
                 "reference, or score in float32"
             )
         return scores
@@ -187,7 +187,7 @@ def _open_fitting(directory: Path, tokenizer: Tokenizer, max_length: int) -> Che
             f"{tokenizer.path} one of {tokenizer.vocab_size}; take a reference that shares the policy's tokenizer"
         )
     for own in (directory / "tokenizer.model", directory / "tokenizer" / "tokenizer.model"):
-        if own.is_file() and hashlib.sha256(own.read_bytes()).hexdigest() != tokenizer.digest:
+        if own.is_file() and sha256_of(own) != tokenizer.digest:
             raise ObjectiveError(
                 f"the reference's tokenizer {own} is another one than the policy's {tokenizer.path}, so token ids "
                 "mean something else to it; take a reference that shares the policy's tokenizer"

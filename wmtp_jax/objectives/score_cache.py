@@ -33,7 +33,7 @@ def cached_scores(path: Path, key: Mapping[str, str], compute: Callable[[], np.n
     """
     key = dict(key)
     if path.exists():
-        print(f"scores: read from {path}")
+        print(f"{path.name.partition('-')[0]} scores: read from {path}")
         return _read(path, key)
     scores = np.ascontiguousarray(compute(), np.float32)
     metadata = {"key": json.dumps(key, sort_keys=True), "sha256": _digest(key, scores)}

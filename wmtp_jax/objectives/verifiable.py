@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import converters
+from converters.checkpoint import open_checkpoint
 from wmtp_jax.data import length_balanced_pairs
 from wmtp_jax.decoding import next_token_model
 from wmtp_jax.losses.value import clipped_value_loss, pairwise_ranking_loss, value_cross_entropy
@@ -39,7 +40,7 @@ class Verifiable(Objective):
 
     assets = ("critic.path", "critic.model")
     needs_labels = True
-    rows = (
+    table_rows = (
         ("critic AUC", "value_auc", "higher"),
         ("critic AUC, lower end of 95 %", "value_auc_low", "higher"),
         ("critic AUC, upper end of 95 %", "value_auc_high", "higher"),
@@ -50,13 +51,11 @@ class Verifiable(Objective):
 
     def __init__(self, config, n_heads, critic: Critic | None = None):
         super().__init__(config, n_heads)
-        self._separate_params = None
         if critic is None:
             settings, separate = config.critic, None
             if settings.model:
-                separate_config, self._separate_params = converters.load(resolve(settings.model))
                 separate = MTPTransformer(
-                    separate_config,
+                    open_checkpoint(resolve(settings.model)).config,
                     dtype=jnp.dtype(config.model.dtype),
                     remat=config.model.remat,
                     attention=config.model.attention,
@@ -76,7 +75,9 @@ class Verifiable(Objective):
 
     def init_value_params(self, model: MTPTransformer) -> dict:
         """Fresh parameters of the critic."""
-        return self.critic.init(jax.random.key(self.config.seed), model, self._separate_params)
+        path = self.config.critic.model
+        separate_params = converters.load(resolve(path))[1] if self.critic.separate and path else None
+        return self.critic.init(jax.random.key(self.config.seed), model, separate_params)
 
     def prepare(self, train, labelled, tokenizer, workdir):
         """Takes a reward model's outcomes in the place of labels, where asked for."""
@@ -210,7 +211,6 @@ class Verifiable(Objective):
 
     def _score_rows(self, model: MTPTransformer, params: dict, value_params: dict, rows: Batch):
         """Value logit before the last token [B], untrained score [B], and five sums over the value positions."""
-        rows = {name: x for name, x in rows.items() if name != "rows"}
         _, _, scores = self.forward(model, params, value_params, None, rows, self.config.loss.chunk_length)
         logits_BxS, mask_BxS = scores["value_logits"], rows["target_mask"]
         values_BxS, outcomes_B = jax.nn.sigmoid(logits_BxS), outcomes(rows)

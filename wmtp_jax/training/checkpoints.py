@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.tree import flatten_tree
 
 PyTree = Any
 
@@ -194,14 +195,9 @@ def _as_asked(leaf: Any, target: jax.ShapeDtypeStruct | np.ndarray) -> jax.Array
     return np.asarray(leaf) if isinstance(target, np.ndarray) else jax.device_put(leaf, target.sharding)
 
 
-def _by_path(tree: PyTree) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
 def _digests(tree: PyTree) -> dict[str, str]:
     """SHA-256 of each leaf's bytes in row-major order, whatever its sharding; hashlib frees the interpreter lock."""
-    leaves = _by_path(tree)
+    leaves = flatten_tree(tree)
     digest = lambda leaf: hashlib.sha256(np.ascontiguousarray(leaf).view(np.uint8)).hexdigest()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         return dict(zip(leaves, pool.map(digest, leaves.values()), strict=True))
@@ -211,7 +207,7 @@ def _record(state: PyTree, data_state: dict) -> dict:
     digests = _digests(state)
     leaves = {
         path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digests[path]}
-        for path, leaf in _by_path(state).items()
+        for path, leaf in flatten_tree(state).items()
     }
     record = {"leaves": leaves, "data_state": data_state}
     if json.loads(json.dumps(record)) != record:
@@ -225,7 +221,7 @@ def _record_digest(record: dict) -> str:
 
 def _check_same_tree(recorded: dict, target: PyTree, checkpoint: Path) -> None:
     saved = {path: (leaf["dtype"], tuple(leaf["shape"])) for path, leaf in recorded.items()}
-    wanted = {path: (str(leaf.dtype), leaf.shape) for path, leaf in _by_path(target).items()}
+    wanted = {path: (str(leaf.dtype), leaf.shape) for path, leaf in flatten_tree(target).items()}
     for path in sorted(saved.keys() | wanted.keys()):
         if saved.get(path) != wanted.get(path):
             describe = lambda leaf: "nothing" if leaf is None else f"{leaf[0]}{list(leaf[1])}"

@@ -82,7 +82,9 @@ def load_config(path_and_preset: str) -> ConfigDict:
         config = module.get_config(*([preset] if preset else []))
     except Exception as error:
         last_line = (str(error).strip().splitlines() or [""])[-1].strip()
-        raise ConfigError(f"config {path_and_preset}: {type(error).__name__}: {last_line}; correct the file") from error
+        raise ConfigError(
+            f"config {path_and_preset}: {type(error).__name__}: {last_line}; correct the preset or the file"
+        ) from error
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"config {path_and_preset}: get_config gave {shown(config)}; expected a ConfigDict")
     return config

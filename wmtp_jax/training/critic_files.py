@@ -1,15 +1,19 @@
 """A trained critic as a directory that another run can use: critic.safetensors and critic.json."""
 
 import json
+import os
 from pathlib import Path
 
 import jax
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file, save_file
 
+from wmtp_jax.errors import FileError
 from wmtp_jax.files import atomic_directory, write_atomically
+from wmtp_jax.jsonl import read_object
 from wmtp_jax.training.errors import TrainingError
+from wmtp_jax.tree import flatten_tree
 
 _WEIGHTS, _RECORD = "critic.safetensors", "critic.json"
 
@@ -23,10 +27,12 @@ def save_critic(directory: Path, value_params: dict, settings: dict, measures: d
         settings: what the values depend on beside the parameters, plain JSON values.
         measures: what it reached on the validation split.
     """
-    leaves = {name: np.ascontiguousarray(leaf) for name, leaf in _by_name(value_params).items()}
+    leaves = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_tree(value_params).items()}
     record = json.dumps({"settings": settings, "valid": measures}, indent=2) + "\n"
     with atomic_directory(directory, replace=True) as partial:
-        write_atomically(partial / _WEIGHTS, save(leaves))
+        save_file(leaves, partial / _WEIGHTS)
+        with open(partial / _WEIGHTS, "rb") as file:
+            os.fsync(file.fileno())
         write_atomically(partial / _RECORD, record)
 
 
@@ -45,21 +51,21 @@ def load_critic(directory: Path, like: dict, settings: dict) -> dict:
         TrainingError: names what is missing, damaged or of another shape.
     """
     try:
-        record = json.loads((directory / _RECORD).read_text(encoding="utf-8"))
+        trained_with = dict(read_object(directory / _RECORD)["settings"])
         leaves = load_file(directory / _WEIGHTS)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (FileError, KeyError, TypeError, OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
             f"critic {directory} cannot be read ({error}); expected {_WEIGHTS} and {_RECORD}, as a run leaves them in "
             "its directory 'critic'"
         ) from error
     for name, here in settings.items():
-        there = record.get("settings", {}).get(name)
+        there = trained_with.get(name)
         if there != here:
             raise TrainingError(
                 f"critic {directory} was trained with {name} {there!r}, this run has {here!r}; train another critic "
                 "or set it back"
             )
-    wanted = _by_name(like)
+    wanted = flatten_tree(like)
     for name in sorted(wanted.keys() | leaves.keys()):
         shapes = [tree[name].shape if name in tree else None for tree in (leaves, wanted)]
         if shapes[0] != shapes[1]:
@@ -71,8 +77,3 @@ def load_critic(directory: Path, like: dict, settings: dict) -> dict:
             raise TrainingError(f"critic {directory}: {name} holds NaN or infinity; train the critic again")
     structure = jax.tree.structure(like)
     return jax.tree.unflatten(structure, [leaves[name] for name in wanted])
-
-
-def _by_name(tree: dict) -> dict[str, np.ndarray]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}

@@ -9,8 +9,9 @@ from wmtp_jax.cli import Terminated
 class Interruption:
     """Notes the first signal for the training loop to poll; a second Ctrl-C exits at once.
 
-    Use as a context manager in the main thread; the handlers found before are put back at the end. Exiting at once is
-    safe: a checkpoint that is being written has not taken its name yet.
+    Use as a context manager in the main thread. At its end the handlers found before are put back, and a noted signal
+    raises what ends the command: KeyboardInterrupt or Terminated. Exiting at once is safe: a checkpoint that is being
+    written has not taken its name yet.
     """
 
     def __init__(self):
@@ -22,19 +23,16 @@ class Interruption:
         """Whether a signal arrived."""
         return self._number is not None
 
-    def raise_if_requested(self) -> None:
-        """Ends the command the way the signal would have: KeyboardInterrupt or Terminated."""
-        if self.requested:
-            raise KeyboardInterrupt if self._number == signal.SIGINT else Terminated
-
     def __enter__(self) -> "Interruption":
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self.requested and kind is None:
+            raise KeyboardInterrupt if self._number == signal.SIGINT else Terminated
 
     def _note(self, number: int, _frame) -> None:
         if self.requested and number == signal.SIGINT:

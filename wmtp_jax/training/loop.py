@@ -1,5 +1,6 @@
 """The loop of a stage: it feeds the step, reads the metrics of step t while step t+1 runs, and saves."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,43 +43,45 @@ class Stage(NamedTuple):
 def fit(
     run: Run,
     stage: Stage,
-    step_of: Step,
+    train_step: Step,
     create_state: Callable[..., TrainState],
     initial: dict[str, Any],
     batches: TrainingBatches,
-    after_checkpoint: Callable[[int, TrainState, MetricsWriter, Progress], bool] | None = None,
+    evaluate: Callable[[int, TrainState, MetricsWriter, Progress], bool] | None = None,
 ) -> TrainState:
     """Runs a stage from its newest checkpoint, or from its beginning, to its end.
 
     Args:
         run: gives the directory, and how often to log and how much to keep.
         stage: see `Stage`.
-        step_of: the jitted step; it may donate the state.
+        train_step: the jitted step; it may donate the state.
         create_state: gives the state before the first step, of the values of `initial`.
         initial: trees of parameters; emptied once the state owns them, because the step donates them.
         batches: at the beginning of the data.
-        after_checkpoint: called with the step, its state, the metrics file and the progress line; True ends the stage.
+        evaluate: called before every checkpoint that is due, with the step, its state, the metrics file and the
+            progress line; True ends the stage with that checkpoint.
 
     Raises:
         TrainingError: the loss stays non-finite, or a checkpoint cannot be written.
         KeyboardInterrupt, Terminated: a signal asked to stop; everything is saved.
     """
     settings = run.config.train
-    with Checkpoints(run.directory / f"{stage.prefix}checkpoints", settings.keep_checkpoints) as checkpoints:
+    checkpoint_directory = run.directory / f"{stage.prefix}checkpoints"
+    with Checkpoints(checkpoint_directory, settings.keep_checkpoints) as checkpoints, contextlib.closing(batches):
         restored = checkpoints.restore_latest(jax.eval_shape(create_state, *initial.values()))
         if restored is None:
             state = create_state(*initial.values())
         else:
             done, state, data_state = restored
             batches.set_state(data_state)
-            print(f"continuing after step {done}")
+            print(f"continuing after {stage.prefix.replace('_', ' ')}step {done}")
         initial.clear()
         first = int(state.step) + 1
 
         with (
             MetricsWriter(run.directory / f"{stage.prefix}metrics.jsonl", next_step=first) as metrics_file,
-            Progress(stage.n_steps, "step", rate="tokens", compiles=True) as progress,
-            Interruption() as interruption,
+            Progress(stage.n_steps, f"{stage.prefix.replace('_', ' ')}step", rate="tokens", compiles=True) as progress,
+            Interruption() as interruption,  # raises at its end when a signal asked to stop
         ):
 
             def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
@@ -90,7 +93,8 @@ def fit(
                     metrics["learning_rate"] = float(stage.learning_rate(step - 1))
                     metrics_file.write(step, metrics)
                     if run.tracker:
-                        run.tracker.log(step, {f"{stage.prefix}{name}": value for name, value in metrics.items()})
+                        prefix = stage.prefix.replace("_", "/")
+                        run.tracker.log(step, {f"{prefix}{name}": value for name, value in metrics.items()})
                 if metrics["skipped_in_row"] >= settings.max_skipped:
                     good = checkpoints.last_step
                     raise TrainingError(
@@ -102,21 +106,20 @@ def fit(
             running = None
             for step in range(first, stage.n_steps + 1):
                 batch = next(batches)
-                state, metrics = step_of(state, device_batch(batch))
+                state, metrics = train_step(state, device_batch(batch))
                 if running:
                     report(*running)
                 running = step, batch["tokens"].shape, metrics
+                due = step % stage.checkpoint_every == 0 or step == stage.n_steps
                 last = interruption.requested or step == stage.n_steps
-                if last or step % stage.checkpoint_every == 0:
+                if due or last:
                     report(*running)
                     running = None
-                    ended = bool(after_checkpoint and after_checkpoint(step, state, metrics_file, progress))
+                    ended = bool(due and evaluate and evaluate(step, state, metrics_file, progress))
                     checkpoints.save(step, state, batches.get_state(), wait=last or ended)
                     progress.restart_clock()
                     if ended or last:
                         break
-            interruption.raise_if_requested()
-    batches.close()
     return state
 
 

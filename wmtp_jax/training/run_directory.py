@@ -1,4 +1,4 @@
-"""The directory of one run: one trainer at a time, one config for good."""
+"""The directory of one run: one trainer at a time, one config, which never changes."""
 
 import contextlib
 import datetime
@@ -17,7 +17,7 @@ import jax
 import ml_collections
 
 from wmtp_jax.errors import FileError
-from wmtp_jax.files import FileLock, os_errors_named, write_atomically
+from wmtp_jax.files import FileLock, write_atomically
 from wmtp_jax.jsonl import fields_of, read_object
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.tracking import Tracker
@@ -37,7 +37,14 @@ _PACKAGES = ("wmtp-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 
 class Run(NamedTuple):
-    """One run. Attributes: its config, its directory, the directory of all runs, and MLflow (None without)."""
+    """One run.
+
+    Attributes:
+        config: the resolved config.
+        directory: of the run.
+        workdir: directory of all runs.
+        tracker: MLflow, or None.
+    """
 
     config: ml_collections.ConfigDict
     directory: Path
@@ -62,8 +69,12 @@ def open_run_directory(root: Path | str, run_name: str, config: Mapping[str, Any
     if run_name in ("", ".", "..") or Path(run_name).name != run_name:
         raise TrainingError(f"run_name is {run_name!r}; expected a plain directory name such as 'baseline-1'")
     path = Path(root).resolve() / run_name
-    with os_errors_named(path):
+    try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(
+            f"run directory {path} cannot be used ({error.strerror}); give a --workdir that can be written"
+        ) from error
     with FileLock(path / "lock", f"run directory {path}", "wait for it, stop it, or give another --run_name"):
         _check_config(path, config)
         write_atomically(path / "config.json", json.dumps(config, indent=2) + "\n")
@@ -82,7 +93,10 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
                 f"{path} holds {begun[0]} but no config.json, so it is no run directory; give another --run_name"
             )
         return
-    recorded = dict(fields_of(read_object(recorded_path)))
+    try:
+        recorded = dict(fields_of(read_object(recorded_path)))
+    except FileError as error:
+        raise TrainingError(f"{error}; or give another --run_name") from error
     given = dict(fields_of(json.loads(json.dumps(config))))
     for field in sorted(recorded.keys() | given.keys()):
         old, new = (json.dumps(fields[field]) if field in fields else "absent" for fields in (recorded, given))

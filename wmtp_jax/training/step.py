@@ -69,7 +69,9 @@ def make_train_step(
 
         def update(state: TrainState) -> TrainState:
             updates, opt_state = optimizer.update(grads["params"], state.opt_state, state.params)
-            state = state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+            state = state.replace(
+                params=optax.apply_updates(state.params, updates), opt_state=opt_state, statistics=targets.statistics
+            )
             if objective.critic is None:
                 return state
             updates, opt_state = value_optimizer.update(
@@ -81,7 +83,6 @@ def make_train_step(
                 value_params=value_params,
                 value_opt_state=opt_state,
                 target_value_params=optax.incremental_update(value_params, state.target_value_params, 1 - decay),
-                statistics=targets.statistics,
             )
 
         valid_NxBxS = targets.policy["valid"]

@@ -103,7 +103,7 @@ class Tracker:
         except ImportError as error:
             self._give_up(f"MLflow is not installed ({error}); the run goes on with metrics.jsonl alone")
         except Exception as error:  # whatever breaks in a tracking store must not break the run
-            text = _without_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
+            text = without_password((str(error).splitlines() or [type(error).__name__])[0])[:200]
             self._give_up(f"MLflow failed ({text}); the run goes on with metrics.jsonl alone")
 
     def _give_up(self, sentence: str) -> None:
@@ -204,10 +204,11 @@ def _system_metrics(metrics: list[tuple]) -> list[tuple]:
     ]
 
 
-def _without_password(text: str) -> str:
-    """Cuts user and password out of every URL, and what MLFLOW_TRACKING_URI holds of them out of the rest."""
-    text = re.sub(r"(\w+://)[^/\s@]*@", r"\1", text)
-    uri = urllib.parse.urlsplit(os.environ.get("MLFLOW_TRACKING_URI", ""))
-    for secret in (uri.password, uri.password and urllib.parse.unquote(uri.password)):
-        text = text.replace(secret, "***") if secret else text
-    return text
+def without_password(text: str) -> str:
+    """Cuts what MLFLOW_TRACKING_URI holds of a user and a password out of a text, then those of every other URL."""
+    _, _, authority = os.environ.get("MLFLOW_TRACKING_URI", "").partition("://")
+    user, _, password = authority.rpartition("@")[0].partition(":")
+    for secret in (f"{user}:{password}@", password, urllib.parse.unquote(password)):
+        if password:
+            text = text.replace(secret, "***")
+    return re.sub(r"(\w+://)[^/\s]*@", r"\1", text)

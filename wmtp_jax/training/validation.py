@@ -97,8 +97,8 @@ def closing_rows(
     rows += [(f"loss, head {k + 1}", f"loss_head_{k + 1}", "lower") for k in range(n_heads)]
     rows += [("perplexity, head 1", "perplexity_head_1", "lower")]
     rows += [(f"top-1 accuracy, head {k + 1}", f"top1_head_{k + 1}", "higher") for k in range(n_heads)]
-    rows += objective.rows
-    weighted = [entry for entry in log if "weight_std" in entry]
+    rows += objective.table_rows
+    weighted = [entry for entry in log if entry.get("weight_std") is not None]
     if weighted:
         before = {**before, **{name: weighted[0][name] for name in _WEIGHTS}}
         after = {**after, **{name: weighted[-1][name] for name in _WEIGHTS}}

@@ -25,7 +25,7 @@ def shuffled_weights(key: jax.Array, weights: jax.Array, mask: jax.Array) -> jax
     Args:
         key: a JAX random key.
         weights: [B, S] float.
-        mask: [B, S], the imitated tokens.
+        mask: [B, S], the target tokens that the policy learns.
 
     Returns:
         [B, S] fp32, 0 outside the mask, without gradient.
@@ -53,7 +53,7 @@ def random_weights(
 
     Args:
         key: a JAX random key.
-        mask: [B, S], the imitated tokens.
+        mask: [B, S], the target tokens that the policy learns.
         mean: of the critic's weights, > 0. The result has mean 1, so it acts through variance / mean^2.
         variance: of the critic's weights, >= 0.
         clip: (min, max) with 0 <= min < 1 < max; None rescales to mean 1 without bounds.
@@ -78,7 +78,7 @@ def solution_mean_weights(weights: jax.Array, mask: jax.Array) -> jax.Array:
 
     Args:
         weights: [B, S] float, one solution per row.
-        mask: [B, S], the imitated tokens.
+        mask: [B, S], the target tokens that the policy learns.
 
     Returns:
         [B, S] fp32, 0 outside the mask, without gradient; the mean over the batch is unchanged.

@@ -26,7 +26,7 @@ def test_round_trip(path, capsys):
     scores = read(path)
     assert scores.dtype == np.float32
     np.testing.assert_array_equal(scores, SCORES)
-    assert capsys.readouterr().out == f"scores: read from {path}\n"
+    assert capsys.readouterr().out == f"reference scores: read from {path}\n"
 
 
 def test_what_is_not_contiguous_is_written_whole(tmp_path):

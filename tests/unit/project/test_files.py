@@ -164,3 +164,13 @@ def test_a_digest_that_differs(tmp_path):
         check_digest(tmp_path / "a", "0" * 64, "SHA256SUMS")
     with pytest.raises(FileError, match="b: is missing, but SHA256SUMS lists it"):
         check_digest(tmp_path / "b", "0" * 64, "SHA256SUMS")
+
+
+def test_a_replacement_that_was_killed_between_its_renames_is_undone(tmp_path):
+    path = tmp_path / "d"
+    with atomic_directory(path) as partial:
+        (partial / "one").write_text("1")
+    path.rename(tmp_path / ".d.old")
+    with pytest.raises(RuntimeError), atomic_directory(path, replace=True):
+        raise RuntimeError
+    assert (path / "one").read_text() == "1"

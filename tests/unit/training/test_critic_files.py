@@ -55,7 +55,7 @@ def test_a_killed_save_leaves_the_earlier_critic(saved, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wmtp_jax.training.critic_files.save", killed)
+    monkeypatch.setattr("wmtp_jax.training.critic_files.save_file", killed)
     with pytest.raises(KeyboardInterrupt):
         save_critic(saved, head(seed=1), SETTINGS, MEASURES)
     jax.tree.map(np.testing.assert_array_equal, load_critic(saved, head(), SETTINGS), head())

@@ -127,12 +127,12 @@ def test_directory_of_something_else_is_left_alone(tmp_path):
 
 def test_root_that_is_a_file(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(FileError, match="runs/a: Not a directory"):
+    with pytest.raises(TrainingError, match=r"cannot be used .*give a --workdir that can be written"):
         start(tmp_path / "runs", CONFIG)
 
 
 def test_broken_config_file(tmp_path):
     start(tmp_path, CONFIG, begun=True)
     (tmp_path / "a" / "config.json").write_text('{"model":')
-    with pytest.raises(FileError, match=r"config.json: not valid JSON"):
+    with pytest.raises(TrainingError, match=r"config.json: not valid JSON.* or give another --run_name"):
         start(tmp_path, CONFIG)
