@@ -246,8 +246,10 @@ def load_examples(
     Raises:
         DataError: A record or an option is wrong, or no record is left.
     """
-    _check_choice("policy_samples", policy_samples, POLICY_SAMPLES)
-    _check_choice("over_length", over_length, OVER_LENGTH)
+    chosen = {"policy_samples": (policy_samples, POLICY_SAMPLES), "over_length": (over_length, OVER_LENGTH)}
+    for name, (value, choices) in chosen.items():
+        if value not in choices:
+            raise DataError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
     if max_per_problem < 0:
         raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (all) or more.")
     store = open_store(path, tokenizer, template)
@@ -277,8 +279,8 @@ def load_examples(
             f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file."
         )
     # Where all are kept, the columns of the store itself, which take no memory.
-    chosen = slice(None) if len(rows) == len(store) else rows
-    codes, names = columns["difficulty"][chosen], store.difficulty_names
+    kept = slice(None) if len(rows) == len(store) else rows
+    codes, names = columns["difficulty"][kept], store.difficulty_names
     occurring = np.zeros(len(names), bool)
     occurring[codes] = True
     order = sorted(np.flatnonzero(occurring).tolist(), key=names.__getitem__)
@@ -288,8 +290,8 @@ def load_examples(
     return Examples(
         store=store,
         rows=rows,
-        is_correct=labels[chosen],
-        problems=problems[chosen],
+        is_correct=labels[kept],
+        problems=problems[kept],
         difficulty=position[codes],
         difficulty_names=tuple(names[code] for code in order),
         counts=counts,
@@ -313,8 +315,3 @@ def select_rows(
         taken = np.cumsum(fitting[rows]) - fitting[rows]
         over_cap[rows] = taken - taken[np.searchsorted(key, key)] >= cap
     return np.flatnonzero(wanted & fitting & ~over_cap).astype(np.int32), over_cap
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise DataError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
