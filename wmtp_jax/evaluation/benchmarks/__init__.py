@@ -15,10 +15,10 @@ from pathlib import Path
 from wmtp_jax.data import read_records
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, humaneval_plus, mbpp, mbpp_plus
-from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks
+from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask
 from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions, record_problems
 
-__all__ = ["BENCHMARKS", "NEED_NO_CONSENT", "BenchmarkTask", "check_name", "load_problems", "read_tasks"]
+__all__ = ["BENCHMARKS", "NEED_NO_CONSENT", "BenchmarkTask", "check_name", "load_problems"]
 
 _MICROCODE = "storage/datasets_v2/microcode/test.jsonl.gz"
 

@@ -38,10 +38,6 @@ class BenchmarkTexts:
                 self._problems_with[run].append(len(self._runs_of))
             self._runs_of.append(len(runs))
 
-    def __len__(self) -> int:
-        """The number of problems."""
-        return len(self._runs_of)
-
     def contains(self, text: str) -> bool:
         """Whether at least half of the runs of 13 words of one of the test problems occur in a text.
 
