@@ -111,7 +111,8 @@ def read_lines(path: str | Path) -> Iterator[bytes]:
                 f"{path}:{number + 1}: the gzip stream is damaged or cut short ({error}); copy or make the file again"
             ) from error
         except OSError as error:
-            raise FileError(f"{path}:{number + 1}: cannot be read ({error.strerror}); copy the file again") from error
+            # Without its cause: this is about the file's content, not about a place to write to.
+            raise FileError(f"{path}:{number + 1}: cannot be read ({error.strerror}); copy the file again") from None
 
 
 def fields_of(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -87,7 +87,8 @@ def response_weights(record: Record, ids: np.ndarray | list[int], tokenizer: Tok
         of_character = np.ones(len(record.output))
         for begin, end, weight in record.weights:
             of_character[begin:end] = weight
-        sums = np.concatenate([[0.0], np.cumsum(of_character)])
-        begin, end = tokenizer.spans(ids, record.output).T
-        weights[:-1] = (sums[end] - sums[begin]) / (end - begin)
+        spans = tokenizer.spans(ids, record.output)
+        # Each span is summed by itself: differences of a running sum would lose small weights behind large ones.
+        sums = np.add.reduceat(np.append(of_character, 0.0), spans.ravel())[::2]
+        weights[:-1] = sums / (spans[:, 1] - spans[:, 0])
     return weights

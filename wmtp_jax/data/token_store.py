@@ -130,10 +130,11 @@ class TokenStore:
         if self.path is None or checksum == self.columns[column][number]:
             return
         if self.directory is not None:
-            (self.directory / _MANIFEST).unlink(missing_ok=True)  # so that the next start makes the store again
+            with os_errors_named(self.directory):  # a cache that cannot be written: the message says where it is
+                (self.directory / _MANIFEST).unlink(missing_ok=True)  # so that the next start makes the store again
         raise DataError(
-            f"{self.directory}: the stored tokens of {self.path}:{row + 1} are damaged; the next start makes the store "
-            "again, so start the same command again (and have the disk checked)."
+            f"the stored tokens of {self.path}:{row + 1} are damaged; the next start makes them again, so start the "
+            "same command again (and have the disk checked)."
         )
 
     @functools.cached_property
@@ -178,7 +179,7 @@ def open_store(path: str | Path, tokenizer: Tokenizer, template: str) -> TokenSt
     made_with = {"format": _FORMAT, "tokenizer": tokenizer.digest, "template": wording}
     inputs = made_with | _identity_of(path)
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = home / "wmtp_jax" / "tokens" / f"{path.name}-{_sha256(inputs)[:16]}"
+    directory = home / "wmtp_jax" / "tokens" / f"{path.resolve().name}-{_sha256(inputs)[:16]}"
     if (store := _open(directory, path, inputs)) is not None:
         return store
     try:

@@ -95,6 +95,8 @@ def read_samples(path: Path, benchmark: str, problems: Sequence[Problem]) -> tup
             )
         if type(settings[name]) not in types:
             raise EvaluationError(f"{path}:1: {name} is {shown(settings[name])}; expected {expected}.")
+    if settings["n_samples"] < 1:
+        raise EvaluationError(f"{path}:1: n_samples is {settings['n_samples']}; expected 1 or more.")
     if settings["benchmark"] != benchmark:
         raise EvaluationError(
             f"{path} holds samples of {shown(settings['benchmark'])}, not of {benchmark!r}; give the benchmark they "
@@ -111,7 +113,7 @@ def read_samples(path: Path, benchmark: str, problems: Sequence[Problem]) -> tup
     if other or len(by_key) < len(rows):
         what = f"sample {other[1]} of {shown(other[0])}" if other else "a sample more than once"
         raise EvaluationError(f"{path} holds {what}; expected {settings['n_samples']} samples of each problem, once.")
-    if total <= 0 or len(by_key) < total:
+    if len(by_key) < total:
         raise EvaluationError(f"{path} lacks {total - len(by_key)} of {total} samples; let their generation end first.")
     return settings, [by_key[problem.task_id, n] for problem in problems for n in range(settings["n_samples"])]
 

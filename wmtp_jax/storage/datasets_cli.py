@@ -152,7 +152,8 @@ def _tokenizer(arguments: argparse.Namespace, *, filters: bool):
         with contextlib.suppress(UserError):
             vocab_size = read_object(config).get("vocab_size", -1)
             break
-    return load_tokenizer(path, vocab_size=vocab_size if vocab_size and vocab_size > 0 else None)
+    known = type(vocab_size) is int and vocab_size > 0
+    return load_tokenizer(path, vocab_size=vocab_size if known else None)
 
 
 def _source(arguments: argparse.Namespace, fetched: Path) -> tuple[list[Path], str]:

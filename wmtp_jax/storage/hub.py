@@ -122,6 +122,7 @@ def fetch(remote: RemoteFile, directory: Path, headers: dict[str, str]) -> None:
     path, incomplete = directory / remote.name, _incomplete(directory, remote)
     path.parent.mkdir(parents=True, exist_ok=True)
     if remote.cached:
+        path.unlink(missing_ok=True)  # a link into a cache that was emptied since
         path.symlink_to(Path(remote.cached).resolve())
         return
     with open(incomplete, "ab") as file:

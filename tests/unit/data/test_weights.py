@@ -63,6 +63,7 @@ def test_by_hand(train_tokenizer):
         (((5, 6, 0.0), (6, 7, 5.0)), [1, 0.5, 3, 1, 1, 1, 1, 1, 1, 1]),
         (((8, 9, 4.0),), [1, 1, 1, 4, 4, 4, 4, 1, 1, 1]),
         (((7, 8, 2.0), (9, 10, 0.25)), [1, 1, 1.5, 1, 1, 1, 1, 0.25, 0.25, 1]),
+        (((0, 4, 2.0**60),), [2.0**60] + [1] * 9),  # a large weight takes nothing from those after it
     ]:
         assert response_of(output, weights, tokenizer) == (ids, expected)
 
@@ -181,7 +182,7 @@ def test_a_flipped_bit_of_a_weight_is_found(file, tokenizer, cache_directory):
     content[-3] ^= 4
     column.write_bytes(content)
     store = open_store(file, tokenizer, "raw")
-    with pytest.raises(DataError, match=r"the stored tokens of .*:3 are damaged; the next start makes the store again"):
+    with pytest.raises(DataError, match=r"the stored tokens of .*:3 are damaged; the next start makes them again"):
         store.response(2)
     store = open_store(file, tokenizer, "raw")
     assert [store.response(row)[1].tolist() for row in range(3)] == expected

@@ -110,7 +110,7 @@ def test_samples_in_the_order_of_the_problems(tmp_path):
         ({"n_samples": "2"}, SAMPLES, "n_samples is '2'; expected a number of samples"),
         ({"n_samples": True}, SAMPLES, "n_samples is True; expected a number of samples"),
         ({"n_samples": 10**9}, SAMPLES, "lacks 1999999996 of 2000000000 samples"),
-        ({"n_samples": 0}, [], "lacks 0 of 0 samples"),
+        ({"n_samples": 0}, [], "n_samples is 0; expected 1 or more"),
         ({"temperature": "warm"}, SAMPLES, "temperature is 'warm'; expected a number"),
         ({"benchmark": "mbpp"}, SAMPLES, "holds samples of 'mbpp', not of 'microcode'"),
         ({"problems": "0" * 64}, SAMPLES, "answers other problems than these"),
