@@ -115,7 +115,7 @@ class FileLock:
         with os_errors_named(path):
             self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it frees the lock)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
