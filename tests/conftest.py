@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def pytest_configure(config):
     Programs are compiled with few optimisations, unless XLA_FLAGS says otherwise: a step of a small model runs twice as
     long (1 s), but compiles in a sixth of the time (2 s instead of 12).
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background, and inherited by every process
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # a flag that a version does not know ends the process
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
     if not hasattr(config, "workerinput") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
