@@ -131,7 +131,7 @@ def seconds_of(call, *arguments) -> tuple[float, object]:
 
 
 def continue_all(peer, prompts: list[list[int]], batch_size: int) -> list[list[int]]:
-    """The continuations of all prompts in their order, so many at a time."""
+    """The continuations of all prompts in their order, batch by batch."""
     starts = range(0, len(prompts), batch_size)
     return [row for start in starts for row in peer.batch(prompts[start : start + batch_size])]
 

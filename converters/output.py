@@ -119,7 +119,7 @@ class Output:
         self._submit(self._done, name, digest)
 
     def drain(self, in_flight: int = 0) -> None:
-        """Waits until every byte handed to `write`, but so many chunks, is in its file."""
+        """Waits until all but the given number of chunks handed to `write` are in their file."""
         while len(self._pending) > in_flight:
             self._pending.popleft().result()
 

@@ -9,12 +9,13 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from wmtp_jax.errors import FileError, shown
 
@@ -99,7 +100,7 @@ def atomic_directory(path: Path, *, replace: bool = False, keep_partial: bool = 
 
 
 class FileLock:
-    """An exclusive lock on a file, held until `release` or the end of the process, whatever ended it.
+    """An exclusive lock on a file, held until the end of the block or of the process, whatever ended it.
 
     Args:
         path: of the lock file; made when absent, and never removed.
@@ -126,15 +127,11 @@ class FileLock:
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             self._file.flush()
 
-    def release(self) -> None:
-        """Lets other processes have the lock."""
-        self._file.close()
-
     def __enter__(self) -> "FileLock":
         return self
 
     def __exit__(self, *_) -> None:
-        self.release()
+        self._file.close()
 
 
 @contextlib.contextmanager
@@ -167,6 +164,11 @@ def sha256_of(path: Path, offset: int = 0, nbytes: int | None = None) -> str:
             digest.update(piece)
             nbytes = None if nbytes is None else nbytes - len(piece)
     return digest.hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 of a JSON value, in hexadecimal; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_sums(path: Path) -> dict[str, str]:

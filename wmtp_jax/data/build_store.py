@@ -217,7 +217,7 @@ def _encoded_blocks(encode: _Encoder) -> Iterator[_Block]:
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """(number of the first line, lines) of about so many bytes each."""
+    """(number of the first line, lines) of chunks of about the given number of bytes."""
     lines, size, first = [], 0, 1
     for line in read_lines(path):
         lines.append(line)

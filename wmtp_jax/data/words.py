@@ -26,7 +26,7 @@ class WordEncoder:
     """
 
     def __init__(self, model: sentencepiece.SentencePieceProcessor, dtype: np.dtype, cache_size: int = _CACHE_SIZE):
-        """Takes a model for which `encodes_by_word` is true, and the ids' type; remembers so many characters."""
+        """Takes a model for which `encodes_by_word` is true, the ids' type, and how many characters to remember."""
         self._model, self._dtype, self._cache_size = model, dtype, cache_size
         self._known = _Words(model, dtype)
 

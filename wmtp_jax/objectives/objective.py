@@ -101,7 +101,7 @@ class Objective(abc.ABC):
         params: dict,
         value_params: dict | None,
         target_value_params: dict | None,
-        rows: Batch,
+        batch: Batch,
         chunk_length: int,
     ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
         """The forward pass, and the scores that the weights are made of.
@@ -111,7 +111,7 @@ class Objective(abc.ABC):
             params: its parameters.
             value_params: of the critic, if there is one.
             target_value_params: of the critic's slow copy, where the value loss is clipped around it.
-            rows: `tokens`, `segment_ids`, `target_mask` [B, S].
+            batch: `tokens`, `segment_ids`, `target_mask` [B, S].
             chunk_length: positions per chunk of logits.
 
         Returns:
@@ -119,17 +119,17 @@ class Objective(abc.ABC):
             with a critic `value_logits` [B, S] and, of the slow copy, `target_value_logits` [B, S].
         """
         variables = {"params": params}
-        trunk_BxSxD = model.apply(variables, rows["tokens"], rows["segment_ids"], method="trunk_states")
-        states_NxBxSxD = model.apply(variables, trunk_BxSxD, rows["segment_ids"], method="head_states")
+        trunk_BxSxD = model.apply(variables, batch["tokens"], batch["segment_ids"], method="trunk_states")
+        states_NxBxSxD = model.apply(variables, trunk_BxSxD, batch["segment_ids"], method="head_states")
         kernel_DxV = model.apply(variables, method="unembedding")
         scores = {}
         if self.needs_surprise:
-            scores["features"] = next_token_surprise(states_NxBxSxD[0], kernel_DxV, rows["tokens"], chunk_length)
+            scores["features"] = next_token_surprise(states_NxBxSxD[0], kernel_DxV, batch["tokens"], chunk_length)
         if self.critic:
             normed_BxSxD = model.apply(variables, trunk_BxSxD, method="normed")
             for name, its_params in (("value_logits", value_params), ("target_value_logits", target_value_params)):
                 if its_params is not None:
-                    scores[name] = self.critic.value_logits(its_params, rows, normed_BxSxD, scores.get("features"))
+                    scores[name] = self.critic.value_logits(its_params, batch, normed_BxSxD, scores.get("features"))
         return states_NxBxSxD, kernel_DxV, scores
 
     @abc.abstractmethod

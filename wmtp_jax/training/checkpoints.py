@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from wmtp_jax.files import json_digest
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.tree import flatten_tree
 
@@ -146,7 +147,7 @@ class Checkpoints:
             raise
         except Exception as error:
             raise _DamagedError(f"its record cannot be read ({_first_line(error)})") from error
-        if recorded != _record_digest(meta):
+        if recorded != json_digest(meta):
             raise _DamagedError("its record is not what was saved")
         return meta
 
@@ -212,11 +213,7 @@ def _record(state: PyTree, data_state: dict) -> dict:
     record = {"leaves": leaves, "data_state": data_state}
     if json.loads(json.dumps(record)) != record:
         raise TypeError("data_state does not survive JSON: only string keys, lists and plain values do")
-    return record | {"sha256": _record_digest(record)}
-
-
-def _record_digest(record: dict) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return record | {"sha256": json_digest(record)}
 
 
 def _check_same_tree(recorded: dict, target: PyTree, checkpoint: Path) -> None:

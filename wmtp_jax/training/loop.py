@@ -26,7 +26,7 @@ class Stage(NamedTuple):
         n_steps: of the whole stage.
         checkpoint_every: steps; the last step has a checkpoint too.
         losses: names of the metrics to show while it runs.
-        learning_rate: of the update after so many steps.
+        learning_rate: of the next update, given the number of steps taken.
         flops: matmul FLOPs of a step of B rows and S positions.
         peak_flops: FLOP/s of the machine; None shows no share of it.
     """

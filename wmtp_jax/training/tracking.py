@@ -4,7 +4,6 @@ Nothing here stops or slows a run: the first failure is told in one line, then t
 """
 
 import contextlib
-import fcntl
 import logging as standard_logging
 import os
 import queue
@@ -20,6 +19,7 @@ from typing import Any
 from absl import logging
 
 from wmtp_jax.cli import Terminated
+from wmtp_jax.files import FileLock
 from wmtp_jax.jsonl import fields_of
 
 _EXPERIMENT = "wmtp-jax"
@@ -174,8 +174,7 @@ def _sqlite_store(root: Path) -> str:
     import mlflow.tracking
 
     path, new = root / "mlflow.db", root / ".mlflow-new.db"
-    with open(root / ".mlflow.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(root / ".mlflow.lock", f"MLflow's store in {root}", "wait until it is made", wait=True):
         if not path.exists():
             for leftover in root.glob(new.name + "*"):
                 leftover.unlink()

@@ -101,12 +101,13 @@ def test_two_writers_of_one_directory(tmp_path):
         pass
 
 
-def test_a_lock_names_its_holder_and_ends_with_release(tmp_path):
+def test_a_lock_names_its_holder_and_ends_with_its_block(tmp_path):
     path = tmp_path / "lock"
     in_use = pytest.raises(FileError, match=f"the run is in use by process {os.getpid()} on .*; wait for it")
     with FileLock(path, "the run", "wait for it"), in_use:
         FileLock(path, "the run", "wait for it")
-    FileLock(path, "the run", "wait for it").release()
+    with FileLock(path, "the run", "wait for it"):
+        pass
 
 
 def test_a_full_disk_is_named():

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from absl import logging
 
+from wmtp_jax.files import json_digest
 from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.errors import TrainingError
 
@@ -183,8 +184,7 @@ def test_leaf_that_differs_from_its_digest(directory, warnings):
     record = json.loads(path.read_text())
     del record["sha256"]
     record["leaves"]["params/trunk/low"]["sha256"] = hashlib.sha256(b"other bytes").hexdigest()
-    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    path.write_text(json.dumps(record | {"sha256": digest}))
+    path.write_text(json.dumps(record | {"sha256": json_digest(record)}))
     with Checkpoints(directory) as checkpoints:
         assert checkpoints.restore_latest(_state(0))[0] == 10
     assert "the digest of params/trunk/low differs" in warnings[0]
