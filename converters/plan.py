@@ -1,8 +1,6 @@
 """What a conversion will write: which tensor comes from which weights, in which dtype, into which file."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ from converters.layout import Layout, Weight, copy_tiled, from_weight
 from converters.output import OutputTensor
 from converters.tensor import as_bits, cast
 from converters.tree import TREE
+from wmtp_jax.files import json_digest
 from wmtp_jax.model import ModelConfig
 
 SHARD_BYTES = 5 * 10**9
@@ -119,7 +118,7 @@ def fingerprint(source: Checkpoint, plan: Plan) -> str:
     written = [[file, t.name, t.shape, t.dtype.name] for file, tensors in plan.files.items() for t in tensors]
     record = [[stamp(path) for path in files], dataclasses.asdict(source.origin), plan.target.name]
     record += [dataclasses.asdict(plan.config), written]
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return json_digest(record)
 
 
 def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) -> tuple[ModelConfig, list[str]]:

@@ -193,6 +193,18 @@ def read_sums(path: Path) -> dict[str, str]:
     return sums
 
 
+def check_sums(directory: Path) -> dict[str, str]:
+    """Compares every file that a directory's SHA256SUMS lists with its digest; returns the list.
+
+    Raises:
+        FileError: as `read_sums`; a file that is missing or differs.
+    """
+    sums = read_sums(directory / SUMS)
+    for name, digest in sums.items():
+        check_digest(directory / name, digest, SUMS)
+    return sums
+
+
 def is_inside(name: str) -> bool:
     """Whether a path that a list gives stays inside the directory of the list."""
     return not Path(name).is_absolute() and ".." not in Path(name).parts

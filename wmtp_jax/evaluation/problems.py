@@ -1,14 +1,13 @@
 """What a benchmark asks, and how an answer becomes a program: the one form that all benchmarks share."""
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wmtp_jax.data import Record, render, task_of
 from wmtp_jax.errors import UserError, shown
+from wmtp_jax.files import json_digest
 from wmtp_jax.sandbox import Program
 
 # An answer ends where a line starts in column 0: the body of the function that the prompt opened is over.
@@ -121,7 +120,7 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
 def problems_digest(problems: Sequence[Problem]) -> str:
     """SHA-256 of all that determines a sample or its verdict."""
     fields = [dataclasses.astuple(dataclasses.replace(problem, solution="")) for problem in problems]
-    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+    return json_digest(fields)
 
 
 def test_cases(fields: dict, where: str) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_jax.errors import UserError
-from wmtp_jax.files import SUMS, check_digest, os_errors_named, read_sums, write_atomically
+from wmtp_jax.files import SUMS, check_sums, os_errors_named, write_atomically
 from wmtp_jax.microcode.corpus import FAMILIES, SEED, Row, generate, to_jsonl
 
 METADATA = "metadata.json"
@@ -54,9 +54,7 @@ def verify(directory: Path) -> None:
         UserError: a file is missing, damaged or different; the first difference is named.
     """
     with os_errors_named(directory):
-        sums = read_sums(directory / SUMS)
-    for name, digest in sums.items():
-        check_digest(directory / name, digest, SUMS)
+        check_sums(directory)
     data = generate()
     for split, records in data.items():
         path, expected = directory / _file(split), to_jsonl(records)
