@@ -61,6 +61,7 @@ class Verdict:
         stdout: what the program printed, at most OUTPUT_BYTES.
         detail: the exception, in one line of ASCII.
         status: the process's exit status where it ended by itself, else None.
+        confirmed: it passed, and no program could have forged that.
     """
 
     passed: bool
@@ -68,6 +69,7 @@ class Verdict:
     stdout: str
     detail: str = ""
     status: int | None = None
+    confirmed: bool = False
 
 
 class SandboxRunner:
@@ -156,6 +158,7 @@ def run_program(
     memory_bytes: int,
     stdin: str = "",
     tests: str = "",
+    packages: tuple[str, ...] = (),
     sandbox: str = "bwrap",
 ) -> Verdict:
     """Runs one program and its tests.
@@ -166,6 +169,7 @@ def run_program(
         memory_bytes: address space, the interpreter's own (about 20 MB) included.
         stdin: what it reads.
         tests: Python source that raises where the program is wrong; may use the program's names.
+        packages: installed packages that program and tests can import.
         sandbox: "bwrap"; or "none": a process of its own with resource limits, no protection against malice.
 
     Returns:
@@ -302,4 +306,4 @@ def _make_verdict(result: list[str], nonce: str, worker: WorkerProcess) -> Verdi
         reason = "passed" if status == 0 else "exited"
     worker.kill()
     passed = reason == "passed" and secrets.compare_digest(claimed, nonce)
-    return Verdict(passed, reason, worker.read_stdout(), detail, status)
+    return Verdict(passed, reason, worker.read_stdout(), detail, status, confirmed=passed)
