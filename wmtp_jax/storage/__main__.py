@@ -22,7 +22,12 @@ _VERIFY_EXAMPLES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code, see `wmtp_jax.cli`."""
-    return cli.run(lambda: _run(argv), again="the same command completes it")
+
+    def command() -> int:
+        arguments = make_parser().parse_args(argv)
+        return arguments.run(arguments)
+
+    return cli.run(command, again="the same command completes it")
 
 
 def make_parser() -> cli.ArgumentParser:
@@ -47,16 +52,11 @@ def make_parser() -> cli.ArgumentParser:
     return parser
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    arguments = make_parser().parse_args(argv)
-    return arguments.run(arguments)
-
-
 def _verify(arguments: argparse.Namespace) -> int:
     from wmtp_jax.storage.verification import status_table, verify_assets
 
     kinds = {"models": (MODELS,), "datasets": (DATASETS,), None: (MODELS, DATASETS)}[arguments.check]
-    statuses = verify_assets(arguments.storage, kinds, say=lambda asset: print(f"checking {asset}", file=sys.stderr))
+    statuses = verify_assets(arguments.storage, kinds)
     print(status_table(statuses))
     return cli.CHECK_FAILED if any(status.status == "failed" for status in statuses) else cli.OK
 

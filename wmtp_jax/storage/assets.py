@@ -33,8 +33,7 @@ def write_checksums(directory: Path, metadata: dict[str, Any], known: Mapping[st
 
     Args:
         directory: of a model or data set, with all its files.
-        metadata: plain JSON values: what it is, where it came from, under which licence. Of a data set `records` is the
-            number of rows per .jsonl or .jsonl.gz file.
+        metadata: plain JSON values; of a data set `records` is the number of rows per .jsonl or .jsonl.gz file.
         known: file -> digest, of files that need not be read again.
     """
     known = known or {}
@@ -48,6 +47,14 @@ def is_complete(directory: Path) -> bool:
     return (directory / SUMS).is_file()
 
 
+def check_not_complete(directory: Path) -> None:
+    """Raises StorageError where an asset is set up already."""
+    if is_complete(directory):
+        raise StorageError(
+            f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
+        )
+
+
 def listed_files(directory: Path) -> list[str]:
     """The files of a directory that SHA256SUMS lists: all but itself, and nothing behind a linked directory."""
     own = (directory / SUMS, directory / f".{SUMS}.tmp")  # the second of a run that was killed
@@ -58,10 +65,7 @@ def listed_files(directory: Path) -> list[str]:
 def check_room(directory: Path, nbytes: int, need: str) -> None:
     """Raises StorageError unless the disk of a directory, which need not exist yet, has room for so many bytes.
 
-    Args:
-        directory: where they will be written.
-        nbytes: how many.
-        need: how the message puts it, with {:.2f} for the number of GB.
+    `need` is how the message puts it, with {:.2f} for the number of GB.
     """
     existing = next(above for above in (directory.absolute(), *directory.absolute().parents) if above.exists())
     free = shutil.disk_usage(existing).free

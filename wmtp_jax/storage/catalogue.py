@@ -21,7 +21,7 @@ class Model:
         licence: note that is kept beside it.
         repository: on the Hugging Face hub; "" for one that ships with this project.
         folder: of the repository that holds it; "" for the repository itself.
-        layout: in which it is published: "meta" or "hf".
+        layout: in which it is published: "meta" or "hf"; "" for any.
         reward_model: whether it has a value head.
         gated: whether the hub gives it only to accounts that accepted its licence.
         tokenizer_of: the model that has the same tokenizer, which is then stored once, there; "" for one of its own.
@@ -75,6 +75,11 @@ CATALOGUE = {
         Model("micro-ref", "plain Llama, ships with this project", "MIT", layout="hf"),
     )
 }
+
+
+def model_named(name: str) -> Model:
+    """The model of the catalogue, or what is known of a user's own."""
+    return CATALOGUE.get(name) or Model(name, "a model of yours", "see the source", layout="")
 
 
 def where_published(repository: str, folder: str) -> str:

@@ -1,15 +1,13 @@
 """The command line of `python -m wmtp_jax.storage datasets`."""
 
 import argparse
-import contextlib
 import fnmatch
 import os
 import shutil
 from pathlib import Path
 
 from wmtp_jax import cli
-from wmtp_jax.errors import UserError
-from wmtp_jax.storage.assets import DATASETS, MODELS, StorageError, is_complete, resolve
+from wmtp_jax.storage.assets import DATASETS, MODELS, StorageError, check_not_complete, is_complete, resolve
 from wmtp_jax.storage.catalogue import KNOWN_DATASETS, META_MTP
 
 _MAX_TOKENS = {"codecontests": 2048}
@@ -84,28 +82,20 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Sets a data set up; returns the exit code.
-
-    Raises:
-        UserError: what is wrong with an option, a source, the tokenizer or the disk.
-    """
+    """Sets a data set up; returns the exit code."""
     if arguments.name == "microcode":
         return _microcode(arguments)
     if arguments.python2 and arguments.reexecute:
         raise StorageError("--reexecute runs Python 3 only; leave out --python2 or --reexecute")
     directory = arguments.storage / DATASETS / (arguments.name + "-small" * arguments.small)
-    if arguments.download and is_complete(directory):
-        raise StorageError(
-            f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
-        )
+    if arguments.download:
+        check_not_complete(directory)
     from wmtp_jax.storage.datasets.build import build
-    from wmtp_jax.storage.datasets.task import Settings
+    from wmtp_jax.storage.datasets.recipes import Settings
 
     max_tokens = _MAX_TOKENS.get(arguments.name, 0) if arguments.max_tokens is None else arguments.max_tokens
-    tokenizer = _tokenizer(arguments, filters=max_tokens > 0)
     settings = Settings(
-        tokenizer_path=tokenizer.path.resolve(),
-        tokenizer_digest=tokenizer.digest,
+        tokenizer=_tokenizer(arguments, filters=max_tokens > 0),
         max_tokens=max_tokens,
         python_2=arguments.python2,
         small=arguments.small,
@@ -116,15 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     fetched = arguments.storage / DATASETS / f".{arguments.name}.download"
     paths, origin = _source(arguments, fetched)
-    build(
-        arguments.name,
-        paths,
-        settings,
-        directory,
-        workers=arguments.workers,
-        origin=origin,
-        benchmark_files=arguments.decontaminate or (),
-    )
+    build(arguments.name, paths, settings, directory, arguments.workers, origin, arguments.decontaminate or ())
     if arguments.download:
         shutil.rmtree(fetched)
     return cli.OK
@@ -147,11 +129,8 @@ def _tokenizer(arguments: argparse.Namespace, *, filters: bool):
             f"note: {META_MTP} is not set up, so the statistics count tokens of micro-mtp's tokenizer; see --tokenizer"
         )
         path = shipped
-    vocab_size = None
-    for config in (path / name for name in _CONFIGS):
-        with contextlib.suppress(UserError):
-            vocab_size = read_object(config).get("vocab_size", -1)
-            break
+    config = next((path / name for name in _CONFIGS if (path / name).is_file()), None)
+    vocab_size = read_object(config).get("vocab_size") if config else None
     known = type(vocab_size) is int and vocab_size > 0
     return load_tokenizer(path, vocab_size=vocab_size if known else None)
 

@@ -1,19 +1,20 @@
 """Fetches files from the Hugging Face hub so that a download that was stopped continues at the byte where it stopped.
 
 The hub's own client knows names, tokens and retries; since version 2 it forgets a half-fetched file when its process
-ends, and one file of a 7B model has 25 GB. So the files are opened here, and only their bytes are left to the client.
+ends, and one file of a 7B model has 25 GB. It compares sizes, not digests. So the files are opened and checked here,
+and only their bytes are left to the client.
 """
 
 import contextlib
-import dataclasses
-import fcntl
 import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from wmtp_jax.files import sha256_of
+from wmtp_jax.errors import shown
+from wmtp_jax.files import FileLock, sha256_of
 from wmtp_jax.storage.assets import StorageError, check_room
 
 _WEIGHTS = (
@@ -24,23 +25,14 @@ _WEIGHTS = (
 _OTHERS = r"(config|params|tokenizer_config|special_tokens_map|added_tokens)\.json|tokenizer\.(model|json)"
 
 
-@dataclasses.dataclass(frozen=True)
-class RemoteFile:
-    """A file to fetch.
+class RemoteFile(NamedTuple):
+    """A file to fetch."""
 
-    Attributes:
-        name: path in the repository.
-        url: of its bytes.
-        size: in bytes.
-        etag: SHA-256 of a large file, git's SHA-1 of a small one.
-        cached: where the hub's own cache has it; "" when it has to be fetched.
-    """
-
-    name: str
+    name: str  # path in the repository
     url: str
-    size: int
-    etag: str
-    cached: str
+    size: int  # in bytes
+    etag: str  # SHA-256 of a large file, git's SHA-1 of a small one
+    cached: str | None  # where the hub's own cache has it
 
 
 def download(
@@ -68,8 +60,8 @@ def download(
         The commit.
 
     Raises:
-        StorageError: no access, no such repository or revision, nothing to choose, no connection, too little room, or
-            bytes that are not those of the hub.
+        UserError: no access, no such repository or revision, nothing to choose, no connection, too little room,
+            another process that fetches into this directory, or bytes that are not those of the hub.
     """
     try:
         import huggingface_hub as hub
@@ -78,13 +70,8 @@ def download(
             "downloading needs the package huggingface-hub; install it with pip install -e '.[datasets]'"
         ) from error
     page = f"https://huggingface.co/{'datasets/' * (repo_type == 'dataset')}{repository}"
-    with _errors_as_sentences(
-        repository,
-        page,
-        revision,
-        "cannot be looked up",
-        "check the connection, or give files that you have with --from",
-    ):
+    advice = "check the connection, or give files that you have with --from"
+    with _errors_as_sentences(repository, page, revision, "cannot be looked up", advice):
         info = hub.HfApi().repo_info(repository, revision=revision, repo_type=repo_type)
         names = choose([file.rfilename for file in info.siblings])
         if not names:
@@ -95,19 +82,23 @@ def download(
             url = hub.hf_hub_url(repository, name, revision=info.sha, repo_type=repo_type)
             metadata = hub.get_hf_file_metadata(url, headers=headers)
             cached = hub.try_to_load_from_cache(repository, name, revision=info.sha, repo_type=repo_type)
-            cached = cached if isinstance(cached, str) else ""
+            cached = cached if isinstance(cached, str) else None  # or a mark that the hub has no such file
             files.append(RemoteFile(name, url, metadata.size or 0, metadata.etag or "", cached))
-    directory = directory / info.sha
-    missing = [file for file in files if not (directory / file.name).exists()]
-    arriving = sum(file.size - _size(_incomplete(directory, file)) for file in missing if not file.cached)
+    commit = directory / info.sha
+    missing = [file for file in files if not (commit / file.name).exists()]
+    arriving = sum(file.size - _size(_incomplete(commit, file)) for file in missing if not file.cached)
     copied = sum(file.size for file in files) - _bytes_in(result) if result else 0
     check_room(directory, arriving + max(copied, 0), "{:.2f} GB are needed, download and result together")
-    print(f"{repository} at {info.sha}: {len(files)} files, {arriving / 1e9:.2f} GB to fetch into {directory}")
-    with _errors_as_sentences(
-        repository, page, revision, f"the download into {directory} stopped", "the same command continues where it was"
+    print(f"{repository} at {info.sha}: {len(files)} files, {arriving / 1e9:.2f} GB to fetch into {commit}")
+    directory.mkdir(parents=True, exist_ok=True)
+    stopped, advice = f"the download into {commit} stopped", "the same command continues where it was"
+    with (
+        FileLock(directory / "lock", f"the download into {directory}", "wait until it has ended"),
+        _errors_as_sentences(repository, page, revision, stopped, advice),
     ):
         for file in missing:
-            fetch(file, directory, headers)
+            if not (commit / file.name).exists():  # as it may since another process had the lock
+                fetch(file, commit, headers)
     return info.sha
 
 
@@ -115,7 +106,7 @@ def fetch(remote: RemoteFile, directory: Path, headers: dict[str, str]) -> None:
     """Fetches one file, complete under its name or as much of it as has come under another.
 
     Raises:
-        StorageError: another process is fetching it, or the bytes are not those of the hub.
+        StorageError: the bytes are not those of the hub.
     """
     from huggingface_hub.file_download import http_get
 
@@ -126,13 +117,7 @@ def fetch(remote: RemoteFile, directory: Path, headers: dict[str, str]) -> None:
         path.symlink_to(Path(remote.cached).resolve())
         return
     with open(incomplete, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StorageError(f"{incomplete}: another process is fetching it; wait for its end") from error
-        if file.tell() > remote.size:
-            file.truncate(0)
-        start = os.fstat(file.fileno()).st_size
+        start = file.tell() if file.tell() <= remote.size else file.truncate(0)
         http_get(remote.url, file, resume_size=start, headers=headers, expected_size=remote.size)
         file.flush()
         os.fsync(file.fileno())
@@ -169,9 +154,7 @@ def _bytes_in(directory: Path) -> int:
 
 
 def _is_whole(path: Path, remote: RemoteFile) -> bool:
-    """Whether size and digest are those of the hub."""
-    if _size(path) != remote.size:
-        return False
+    """Whether a file's digest is that of the hub."""
     if re.fullmatch(r"[0-9a-f]{64}", remote.etag):
         return sha256_of(path) == remote.etag
     if re.fullmatch(r"[0-9a-f]{40}", remote.etag):
@@ -192,12 +175,14 @@ def _errors_as_sentences(repository: str, page: str, revision: str | None, what:
             "token of that account"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise StorageError(f"{repository}: has no revision {revision!r}; give a commit, branch or tag of it") from error
+        raise StorageError(
+            f"{repository}: has no revision {shown(revision)}; give a commit, branch or tag of it"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise StorageError(
             f"{repository}: there is no such repository, or it is private; check the name, or set HF_TOKEN to a token "
             "that may read it"
         ) from error
     except (errors.HTTPError, errors.LocalEntryNotFoundError, OSError) as error:  # The first is the HTTP client's own.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise StorageError(f"{repository}: {what} ({reason[:200]}); {advice}") from error

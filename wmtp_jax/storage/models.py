@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from converters.plan import Plan, fingerprint, make_plan
 from converters.save import run_plan
 from converters.tensor import parse_dtype
 from wmtp_jax.data import load_tokenizer
-from wmtp_jax.files import write_atomically
+from wmtp_jax.errors import shown
+from wmtp_jax.files import json_digest, write_atomically
 from wmtp_jax.progress import Progress
-from wmtp_jax.storage.assets import MODELS, StorageError, is_complete, write_checksums
-from wmtp_jax.storage.catalogue import CATALOGUE, Model
+from wmtp_jax.storage.assets import MODELS, StorageError, check_not_complete, write_checksums
+from wmtp_jax.storage.catalogue import Model, model_named
 
 _TOKENIZER = "tokenizer.model"
 
@@ -30,8 +31,7 @@ def set_up_model(
     revision: str | None = None,
     tokenizer: Path | None = None,
     dtype: str | None = None,
-    say: Callable[[str], None] = print,
-) -> Path:
+) -> None:
     """Writes a model complete or not at all; one that was killed continues when the same call is made again.
 
     Args:
@@ -42,10 +42,6 @@ def set_up_model(
         revision: of the origin.
         tokenizer: a SentencePiece model, when there is none beside the weights.
         dtype: of what is written; None keeps the source's.
-        say: prints a line.
-
-    Returns:
-        The model's directory.
 
     Raises:
         StorageError: the name is taken or impossible, the source is no such model or incomplete, or its tokenizer is
@@ -54,7 +50,7 @@ def set_up_model(
         DataError: the tokenizer does not fit the model's vocabulary.
     """
     directory = check_free(name, storage)
-    model = CATALOGUE.get(name)
+    model = model_named(name)
     source = _find(source, model)
     checkpoint = open_checkpoint(source)
     _check_kind(checkpoint, model)
@@ -62,33 +58,31 @@ def set_up_model(
     shared = _shared_tokenizer(model, storage, own_tokenizer)
     vocabulary = load_tokenizer(shared or own_tokenizer, vocab_size=checkpoint.config.vocab_size, for_code=False)
     plan = make_plan(checkpoint, checkpoint.layout, dtype=parse_dtype(dtype))
-    metadata = _metadata(name, model, checkpoint, plan, origin, revision)
-    metadata["tokenizer"] = {"path": FOLDERS.tokenizer, "sha256": vocabulary.digest}
+    metadata = _metadata(model, checkpoint, plan, origin, revision)
+    folder = f"../{model.tokenizer_of}/{FOLDERS.tokenizer}" if shared else FOLDERS.tokenizer
+    metadata["tokenizer"] = {"path": folder, "sha256": vocabulary.digest}
     copies = [] if shared else [path for path in checkpoint.tokenizer_files if path.name != _TOKENIZER]
-    if shared:
-        metadata["tokenizer"]["path"] = f"../{model.tokenizer_of}/{FOLDERS.tokenizer}"
 
     def complete(partial: Path) -> None:
         """Adds the tokenizer, stored once where models share it, and the checksums."""
         link = partial / FOLDERS.tokenizer
         if shared:
-            link.symlink_to(metadata["tokenizer"]["path"], target_is_directory=True)
+            link.symlink_to(folder, target_is_directory=True)
         else:
             link.mkdir(exist_ok=True)
             write_atomically(link / _TOKENIZER, own_tokenizer.read_bytes())
         metadata["digests"] = {"tensors": tensors_digest(json.loads((partial / MANIFEST).read_bytes())["tensors"])}
         write_checksums(partial, metadata)
 
-    identity = hashlib.sha256(json.dumps([fingerprint(checkpoint, plan), metadata]).encode()).hexdigest()
+    identity = json_digest([fingerprint(checkpoint, plan), metadata])
     with Progress(plan.nbytes / 1e6, name, unit="MB", rate="MB") as progress:
         run_plan(checkpoint, plan, directory, identity, copies, progress, folders=FOLDERS, complete=complete)
     for note in metadata["notes"]:
-        say(f"note: {note}")
-    say(
+        print(f"note: {note}")
+    print(
         f"{directory}: {metadata['parameters']:,} parameters, {metadata['dtype']}, {checkpoint.layout.title} layout, "
         f"tokenizer {'of ' + model.tokenizer_of if shared else 'of its own'}"
     )
-    return directory
 
 
 def check_free(name: str, storage: Path) -> Path:
@@ -98,12 +92,9 @@ def check_free(name: str, storage: Path) -> Path:
         StorageError: the name is no directory name, or the model is there already.
     """
     if not name or Path(name).name != name or name.startswith(".") or name.endswith(".partial"):
-        raise StorageError(f"the name {name!r} cannot be a directory of {MODELS}; expected one such as my-llama-7b")
+        raise StorageError(f"{shown(name)} cannot be a directory of {MODELS}; expected a name such as my-llama-7b")
     directory = storage / MODELS / name
-    if is_complete(directory):
-        raise StorageError(
-            f"{directory}: is set up already; check it with python -m wmtp_jax.storage verify, or remove it first"
-        )
+    check_not_complete(directory)
     check_destination(directory)
     return directory
 
@@ -113,27 +104,29 @@ def count_parameters(checkpoint: Checkpoint) -> int:
     return sum(math.prod(shape) for shape in checkpoint.shapes.values())
 
 
+def dtype_names(tensors: Mapping[str, Any]) -> str:
+    """The dtypes that there are among tensors, such as "bfloat16+float32"."""
+    return "+".join(sorted({tensor.dtype.name for tensor in tensors.values()}))
+
+
 def tensors_digest(tensors: dict[str, dict[str, Any]]) -> str:
     """One digest of all tensors of a manifest: names, dtypes, shapes and bytes, but not how they lie in files."""
     lines = [f"{name} {entry['dtype']} {entry['shape']} {entry['sha256']}\n" for name, entry in sorted(tensors.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _find(source: Path, model: Model | None) -> Path:
+def _find(source: Path, model: Model) -> Path:
     """The directory of the model itself, in a copy of its repository or not."""
     if unfinished := sorted(source.rglob("*.incomplete")):
         raise StorageError(
             f"{unfinished[0]}: its download is not finished; let the download end (the same command continues it)"
         )
-    folder = source / model.folder if model and model.folder else source
-    return folder if folder.is_dir() else source
+    return source / model.folder if (source / model.folder).is_dir() else source
 
 
-def _check_kind(checkpoint: Checkpoint, model: Model | None) -> None:
+def _check_kind(checkpoint: Checkpoint, model: Model) -> None:
     """The layout and the value head that are published under this name."""
-    if model is None:
-        return
-    if checkpoint.layout.name != model.layout:
+    if model.layout not in ("", checkpoint.layout.name):
         raise StorageError(
             f"{checkpoint.directory}: is in {checkpoint.layout.title} layout, but {model.name} is published in the "
             f"layout {model.layout!r}; give the published files, or another name"
@@ -144,16 +137,16 @@ def _check_kind(checkpoint: Checkpoint, model: Model | None) -> None:
         )
 
 
-def _beside(source: Path, model: Model | None) -> Path | None:
+def _beside(source: Path, model: Model) -> Path | None:
     """The tokenizer in the model's directory, or in the repository's around it."""
-    places = [source, source / FOLDERS.tokenizer] + ([source.parent] if model and model.folder else [])
+    places = [source, source / FOLDERS.tokenizer] + ([source.parent] if model.folder else [])
     return next((place / _TOKENIZER for place in places if (place / _TOKENIZER).is_file()), None)
 
 
-def _shared_tokenizer(model: Model | None, storage: Path, own: Path | None) -> Path | None:
+def _shared_tokenizer(model: Model, storage: Path, own: Path | None) -> Path | None:
     """The tokenizer that the model has in common with another one that is set up; None when it needs its own."""
-    elsewhere = storage / MODELS / model.tokenizer_of / FOLDERS.tokenizer / _TOKENIZER if model else None
-    if model and model.tokenizer_of and elsewhere.is_file():
+    elsewhere = storage / MODELS / model.tokenizer_of / FOLDERS.tokenizer / _TOKENIZER
+    if model.tokenizer_of and elsewhere.is_file():
         if own and own.read_bytes() != elsewhere.read_bytes():
             raise StorageError(
                 f"{own}: is another tokenizer than {elsewhere}, with which {model.name} has to share its token ids; "
@@ -161,31 +154,26 @@ def _shared_tokenizer(model: Model | None, storage: Path, own: Path | None) -> P
             )
         return elsewhere
     if own is None:
-        first = (
-            f" or set up {model.tokenizer_of} first, whose tokenizer it shares" if model and model.tokenizer_of else ""
-        )
+        first = f" or set up {model.tokenizer_of} first, whose tokenizer it shares" if model.tokenizer_of else ""
         raise StorageError(f"there is no {_TOKENIZER} beside the weights; give one with --tokenizer FILE{first}")
     return None
 
 
-def _metadata(
-    name: str, model: Model | None, checkpoint: Checkpoint, plan: Plan, origin: str, revision: str | None
-) -> dict[str, Any]:
+def _metadata(model: Model, checkpoint: Checkpoint, plan: Plan, origin: str, revision: str | None) -> dict[str, Any]:
     """What is known before anything is written."""
     parameters = count_parameters(checkpoint)
-    dtypes = sorted({tensor.dtype.name for tensor in plan.tensors.values()})
     notes = list(plan.notes)
-    if model and model.parameters and model.parameters != parameters:
+    if model.parameters not in (0, parameters):
         notes.append(f"{model.name} is published with {model.parameters:,} parameters, this one has {parameters:,}")
     if checkpoint.ignored:
         notes.append(f"left out by name: {len(checkpoint.ignored)} tensors without parameters")
     metadata = {
-        "name": name,
+        "name": model.name,
         "source": origin,
         "revision": revision,
-        "licence": model.licence if model else "see the source",
+        "licence": model.licence,
         "layout": plan.target.name,
-        "dtype": "+".join(dtypes),
+        "dtype": dtype_names(plan.tensors),
         "parameters": parameters,
         "tensors": len(plan.tensors),
         "notes": notes,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from converters.tensor import DTYPES
 from wmtp_jax import cli
+from wmtp_jax.errors import shown
 from wmtp_jax.storage.assets import MODELS, StorageError, is_complete, resolve
 from wmtp_jax.storage.catalogue import CATALOGUE, where_published
 
@@ -39,11 +40,7 @@ def add_parser(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Lists the models, or sets one up; returns the exit code.
-
-    Raises:
-        UserError: what is wrong with an option, a source, the hub's answer or the disk.
-    """
+    """Lists the models, or sets one up; returns the exit code."""
     if arguments.name is None:
         print(_known_models(arguments.storage))
         return cli.OK
@@ -79,16 +76,18 @@ def run(arguments: argparse.Namespace) -> int:
 def _on_the_hub(name: str, repository: str) -> tuple[str, str]:
     """Repository and folder of a model."""
     model = CATALOGUE.get(name)
-    if model and repository not in ("", model.repository):
+    if model is None:
+        if not repository:
+            raise StorageError(f"{name} is none of the known models; say which repository it is: --download OWNER/NAME")
+        return repository, ""
+    if repository not in ("", model.repository):
         raise StorageError(
-            f"{name} is published as {model.repository or 'a part of this project'}, not as {repository}; give a "
-            "model of another repository another name"
+            f"{name} is published as {model.repository or 'a part of this project'}, not as {shown(repository)}; give "
+            "a model of another repository another name"
         )
-    if model and not model.repository:
+    if not model.repository:
         raise StorageError(f"{name} ships with this project and is on no hub; restore it with git")
-    if not model and not repository:
-        raise StorageError(f"{name} is none of the known models; say which repository it is: --download OWNER/NAME")
-    return (model.repository, model.folder) if model else (repository, "")
+    return model.repository, model.folder
 
 
 def _where_to_get(name: str) -> str:

@@ -1,7 +1,7 @@
 """Compares assets with their checksums and metadata: every digest, key, shape, dtype and count."""
 
 import collections
-import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,40 +9,31 @@ from typing import Any, NamedTuple
 from converters.checkpoint import FOLDERS, open_checkpoint
 from converters.inspect import verify_tensors
 from wmtp_jax.data import load_tokenizer
-from wmtp_jax.errors import UserError
-from wmtp_jax.files import SUMS, check_digest, read_sums, sha256_of
+from wmtp_jax.errors import UserError, shown
+from wmtp_jax.files import SUMS, check_sums, read_sums, sha256_of
 from wmtp_jax.jsonl import read_lines, read_object
 from wmtp_jax.storage.assets import DATASETS, METADATA, MODELS, StorageError, is_complete, listed_files
 from wmtp_jax.storage.catalogue import CATALOGUE, KNOWN_DATASETS
-from wmtp_jax.storage.models import count_parameters, tensors_digest
+from wmtp_jax.storage.models import count_parameters, dtype_names, tensors_digest
 
 
 class AssetStatus(NamedTuple):
-    """How one asset was found.
+    """How one asset was found."""
 
-    Attributes:
-        asset: "models_v2/NAME" or "datasets_v2/NAME".
-        status: "ok", "failed", "not finished" (its set-up was stopped) or "not set up".
-        finding: what it was found to be, or what is wrong with it.
-    """
-
-    asset: str
-    status: str
-    finding: str
+    asset: str  # "models_v2/NAME" or "datasets_v2/NAME"
+    status: str  # "ok", "failed", "not finished" (its set-up was stopped) or "not set up"
+    finding: str  # what it was found to be, or what is wrong with it
 
 
-def verify_assets(
-    storage: Path, kinds: Sequence[str] = (MODELS, DATASETS), say: Callable[[str], None] = lambda _: None
-) -> list[AssetStatus]:
+def verify_assets(storage: Path, kinds: Sequence[str] = (MODELS, DATASETS)) -> list[AssetStatus]:
     """Checks every asset that is there, and names those that could be.
 
     Args:
         storage: the directory that holds models_v2 and datasets_v2.
         kinds: which of the two.
-        say: told the name of each asset before its bytes are read: that can take minutes.
 
     Returns:
-        One status per asset, sorted by name within its kind.
+        One status per asset, sorted by name within its kind; stderr says which one is being read.
 
     Raises:
         StorageError: there is no such directory.
@@ -56,7 +47,7 @@ def verify_assets(
         present = {path.name for path in (storage / kind).glob("*") if path.is_dir() and not path.name.startswith(".")}
         for name in sorted(present | set(names)):
             if name in present:
-                say(f"{kind}/{name}")
+                print(f"checking {kind}/{name}", file=sys.stderr)  # reading its bytes can take minutes
             statuses.append(_status(storage / kind / name, verify))
     return statuses
 
@@ -70,12 +61,12 @@ def verify_model(directory: Path) -> str:
     Raises:
         UserError: names the first thing that differs.
     """
-    metadata = check_sums(directory)
+    metadata = _checked_metadata(directory)
     checkpoint = open_checkpoint(directory)
     manifest = verify_tensors(checkpoint)
     found = {
         "layout": checkpoint.layout.name,
-        "dtype": "+".join(sorted({tensor.dtype.name for tensor in checkpoint.tensors.values()})),
+        "dtype": dtype_names(checkpoint.tensors),
         "parameters": count_parameters(checkpoint),
         "tensors": len(checkpoint.tensors),
         "digests": {"tensors": tensors_digest(manifest.tensors)},
@@ -87,44 +78,13 @@ def verify_model(directory: Path) -> str:
 
 
 def verify_data_set(directory: Path) -> str:
-    """Reads every byte of a data set and compares it with SHA256SUMS, and its rows with metadata.json.
-
-    Returns:
-        What it is, in a few words.
-
-    Raises:
-        UserError: names the first thing that differs.
-    """
-    metadata = check_sums(directory)
+    """The same of a data set: its bytes with SHA256SUMS, its numbers of rows with metadata.json."""
+    metadata = _checked_metadata(directory)
     records = metadata.get("records")
     if not isinstance(records, dict) or not records:
         raise StorageError(f"{directory / METADATA}: has no 'records'; expected the number of rows per file")
     _compare(directory, records, {name: sum(1 for _ in read_lines(directory / name)) for name in records})
     return f"{sum(records.values()):,} rows in {len(records)} files"
-
-
-def check_sums(directory: Path) -> dict[str, Any]:
-    """Compares the files that are there with those that were there when it was set up.
-
-    Returns:
-        The metadata.
-
-    Raises:
-        StorageError: a file is missing, extra or changed, or the asset is not the one that its metadata name.
-    """
-    if not is_complete(directory):
-        raise StorageError(f"{directory}: has no {SUMS}, so there is no digest to compare with; set it up again")
-    sums = read_sums(directory / SUMS)
-    present = set(listed_files(directory))
-    if missing := sorted(sums.keys() - present):
-        raise StorageError(f"{directory / missing[0]}: is missing, but {SUMS} lists it; restore it")
-    if extra := sorted(present - sums.keys()):
-        raise StorageError(f"{directory / extra[0]}: is not among the files of {SUMS}; remove it")
-    for name, digest in sums.items():
-        check_digest(directory / name, digest, SUMS)
-    metadata = read_object(directory / METADATA)
-    _compare(directory, metadata, {"name": directory.name})
-    return metadata
 
 
 def status_table(assets: Sequence[AssetStatus]) -> str:
@@ -149,12 +109,24 @@ def _status(directory: Path, verify: Callable[[Path], str]) -> AssetStatus:
         return AssetStatus(asset, "failed", f"{error.filename or directory}: {error.strerror or error}")
 
 
+def _checked_metadata(directory: Path) -> dict[str, Any]:
+    """The metadata of an asset whose files are exactly those that were there when it was set up."""
+    if not is_complete(directory):
+        raise StorageError(f"{directory}: has no {SUMS}, so there is no digest to compare with; set it up again")
+    if extra := sorted(set(listed_files(directory)) - read_sums(directory / SUMS).keys()):
+        raise StorageError(f"{directory / extra[0]}: is not among the files of {SUMS}; remove it")
+    check_sums(directory)
+    metadata = read_object(directory / METADATA)
+    _compare(directory, metadata, {"name": directory.name})
+    return metadata
+
+
 def _compare(directory: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
     for name, value in found.items():
         if said.get(name) != value:
             raise StorageError(
-                f"{directory / METADATA}: says that {name} is {json.dumps(said.get(name))}, but it is "
-                f"{json.dumps(value)}; one of the two was changed, so set it up again"
+                f"{directory / METADATA}: says that {name} is {shown(said.get(name))}, but it is {shown(value)}; one "
+                "of the two was changed, so set it up again"
             )
 
 

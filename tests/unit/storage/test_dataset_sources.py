@@ -10,10 +10,9 @@ from wmtp_jax.errors import UserError
 from wmtp_jax.storage.assets import StorageError
 from wmtp_jax.storage.datasets import build
 from wmtp_jax.storage.datasets.contamination import benchmark_texts
-from wmtp_jax.storage.datasets.recipes import RECIPES
-from wmtp_jax.storage.datasets.records import process_chunk
+from wmtp_jax.storage.datasets.recipes import RECIPES, Settings
+from wmtp_jax.storage.datasets.records import ChunkWorker
 from wmtp_jax.storage.datasets.sources import Chunk, find_files, make_chunks, read_chunk
-from wmtp_jax.storage.datasets.task import Settings
 
 PROBLEM = {
     "name": "1_A. Sum",
@@ -38,8 +37,7 @@ def process(tokenizer, tmp_path):
         split = {"codecontests": "train", "mbpp": ""}[name]
         path = tmp_path / "train.jsonl"
         path.write_text(json.dumps(row) + "\n")
-        settings = Settings(tokenizer.path, tokenizer.digest, **settings)
-        return process_chunk(0, Chunk(path, split, 0, 1), name, settings, tmp_path, None, tmp_path)
+        return ChunkWorker(name, Settings(tokenizer, **settings), tmp_path, None, tmp_path)(0, Chunk(path, split, 0, 1))
 
     return run
 
@@ -56,7 +54,7 @@ def test_of_a_copy_of_the_repository_one_version_is_taken(tmp_path):
 @pytest.mark.parametrize("name", ["codecontests", "mbpp"])
 def test_the_rows_that_are_damaged_below_are_whole(process, name):
     (part,) = process(name, PROBLEM if name == "codecontests" else TASK).values()
-    assert part.rows["records"] == 1
+    assert len(part.problems) == 1
 
 
 @pytest.mark.parametrize(
@@ -80,14 +78,14 @@ def test_a_row_of_another_form_is_named(process, name, row):
 def test_no_record_left_says_why(tokenizer, tmp_path):
     path = tmp_path / "mbpp.jsonl"
     path.write_text(json.dumps(TASK) + "\n")
-    settings = Settings(tokenizer.path, tokenizer.digest, max_tokens=3)
+    settings = Settings(tokenizer, max_tokens=3)
     with pytest.raises(StorageError, match="no record is left of 1 solutions; left out were 1 over_length;"):
-        build.build("mbpp", [path], settings, tmp_path / "mbpp", workers=1)
+        build.build("mbpp", [path], settings, tmp_path / "mbpp", workers=1, origin="here")
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_time_limit_is_a_setting_of_the_reexecution_alone(tokenizer):
-    settings = lambda **given: Settings(tokenizer.path, tokenizer.digest, **given).as_json()
+    settings = lambda **given: Settings(tokenizer, **given).as_json()
     assert settings(timeout_s=1.0) == settings(timeout_s=2.0)
     assert settings(timeout_s=1.0, reexecute=True) != settings(timeout_s=2.0, reexecute=True)
 

@@ -1,11 +1,12 @@
 """What is fetched of a repository, and whether there is room for it."""
 
-import fcntl
 import shutil
 from types import SimpleNamespace
 
 import pytest
 
+from wmtp_jax.errors import UserError
+from wmtp_jax.files import FileLock
 from wmtp_jax.storage.assets import StorageError, check_room
 from wmtp_jax.storage.hub import RemoteFile, choose_files, download, fetch
 
@@ -55,10 +56,13 @@ def test_what_a_stopped_set_up_wrote_needs_no_room_again(tmp_path, monkeypatch):
     for path, content in ((tmp_path / "commit/model.bin", size), (partial / "model/model.bin", size // 2)):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x" * content)
-    assert download("someone/llama", None, lambda names: names, tmp_path, result=partial) == "commit"
+    get = lambda: download("someone/llama", None, lambda names: names, tmp_path, result=partial)
+    assert get() == "commit"
+    with FileLock(tmp_path / "lock", "", ""), pytest.raises(UserError, match="is in use by process"):
+        get()
     shutil.rmtree(partial)
     with pytest.raises(StorageError, match="download and result together"):
-        download("someone/llama", None, lambda names: names, tmp_path, result=partial)
+        get()
 
 
 def test_a_file_in_the_hubs_own_cache_is_linked(tmp_path):
@@ -69,21 +73,13 @@ def test_a_file_in_the_hubs_own_cache_is_linked(tmp_path):
     assert (tmp_path / "here/inner/model.bin").read_bytes() == b"weights"
 
 
-def test_two_processes_do_not_fetch_one_file(tmp_path):
-    part = RemoteFile("model.bin", "http://127.0.0.1:9/", 7, "", "")
-    with open(tmp_path / "model.bin.incomplete", "ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match="another process is fetching it"):
-            fetch(part, tmp_path, {})
-
-
 @pytest.mark.parametrize(
     ("etag", "whole"), [("3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7", True), ("0" * 64, False)]
 )
 def test_bytes_that_came_before_are_checked_too(etag, whole, tmp_path):
     """All bytes came, then the process was killed: what is there is compared with the hub's digest."""
     (tmp_path / "model.bin.incomplete").write_bytes(b"data")
-    part = RemoteFile("model.bin", "http://127.0.0.1:9/", 4, etag, "")
+    part = RemoteFile("model.bin", "http://127.0.0.1:9/", 4, etag, None)
     if whole:
         fetch(part, tmp_path, {})
         assert (tmp_path / "model.bin").read_bytes() == b"data"

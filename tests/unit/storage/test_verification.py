@@ -18,7 +18,7 @@ from wmtp_jax.storage.verification import AssetStatus, verify_assets, verify_dat
 def set_up(root, tmp_path_factory) -> Path:
     """A storage with a model in folders and a data set."""
     storage = tmp_path_factory.mktemp("storage")
-    set_up_model("mine", root / "storage/models_v2/micro-ref", storage, origin="here", say=lambda _: None)
+    set_up_model("mine", root / "storage/models_v2/micro-ref", storage, origin="here")
     directory = storage / "datasets_v2/tasks"
     (directory / "processed").mkdir(parents=True)
     (directory / "processed/train.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
@@ -121,7 +121,7 @@ MODEL_DAMAGES = [
     (other_manifest, "the shape of model.norm.weight is [128], listed is [64]"),
     (other_tokenizer, "is another tokenizer than when the model was set up"),
     (without_checksums, "has no SHA256SUMS"),
-    (other_name, 'says that name is "theirs", but it is "mine"'),
+    (other_name, "says that name is 'theirs', but it is 'mine'"),
 ]
 
 

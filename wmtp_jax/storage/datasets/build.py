@@ -5,6 +5,7 @@ of the chunks; so the bytes do not depend on the number of workers (but for --re
 clock).
 """
 
+import collections
 import contextlib
 import hashlib
 import itertools
@@ -21,16 +22,15 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from wmtp_jax.evaluation.benchmarks.humaneval import packaged_file
-from wmtp_jax.files import atomic_directory, write_atomically
+from wmtp_jax.files import atomic_directory, json_digest, write_atomically
 from wmtp_jax.jsonl import read_object
 from wmtp_jax.progress import Progress
 from wmtp_jax.storage.assets import METADATA, StorageError, check_room, is_complete, write_checksums
 from wmtp_jax.storage.datasets.contamination import BenchmarkTexts, benchmark_texts, other_split_texts
-from wmtp_jax.storage.datasets.recipes import RECIPES
-from wmtp_jax.storage.datasets.records import KINDS, SplitPart, process_chunk
+from wmtp_jax.storage.datasets.recipes import RECIPES, Settings
+from wmtp_jax.storage.datasets.records import KINDS, ChunkWorker, SplitPart
 from wmtp_jax.storage.datasets.sources import Chunk, describe_files, find_files, make_chunks
-from wmtp_jax.storage.datasets.statistics import COUNTS, draw_statistics, split_statistics, sum_counts
-from wmtp_jax.storage.datasets.task import SMALL, Settings
+from wmtp_jax.storage.datasets.statistics import COUNTS, draw_statistics, split_statistics
 
 # A data set of another number has other bytes and is not taken for this one.
 _FORM = 2
@@ -45,18 +45,17 @@ def build(
     paths: Sequence[Path],
     settings: Settings,
     directory: Path,
-    *,
     workers: int,
-    origin: str = "",
+    origin: str,
     benchmark_files: Sequence[Path] = (),
 ) -> None:
-    """Writes a data set.
+    """Writes a data set of RECIPES; one that is there already, from these files and settings, is left alone.
 
     Args:
-        name: of the data set: codecontests, mbpp, humaneval.
+        name: of the data set.
         paths: source files, or directories with them.
         settings: what to take of them.
-        directory: of the result; must not exist, unless it is this very data set.
+        directory: of the result.
         workers: processes.
         origin: where the files came from, for metadata.json.
         benchmark_files: further test problems for the decontamination.
@@ -73,60 +72,49 @@ def build(
         benchmark_files = [_humaneval(), *find_files(benchmark_files)]
     sources, others = describe_files(files), describe_files(benchmark_files)
     identity = {"form": _FORM, "name": name, "settings": settings.as_json(), "sources": sources, "benchmarks": others}
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    fingerprint = json_digest(identity)
+    verdicts = directory.with_name(f".{directory.name}.verdicts")
     if _is_there(directory, fingerprint):
+        shutil.rmtree(verdicts, ignore_errors=True)  # of a run that was killed before it could remove them
         print(f"{directory}: is set up already, from these files and settings")
         return
     benchmark = None
     if settings.decontaminate:
         further = itertools.chain.from_iterable(map(benchmark_texts, benchmark_files))
         benchmark = BenchmarkTexts(itertools.chain(other_split_texts(chunks, recipe, settings), further))
-    verdicts = directory.with_name(f".{directory.name}.verdicts")
     with atomic_directory(directory) as partial:
-        work = partial / "work"
-        for folder in (work, partial / "stats", *((verdicts,) if settings.reexecute else ())):
-            folder.mkdir(exist_ok=True)
-        parts: dict[str, list[SplitPart]] = {split: [] for split in recipe.splits}
-        joined = {(split, kind): _JoinedFile(partial, split, kind) for split in recipe.splits for kind in KINDS}
-        everything, read = sum(chunk.bytes for chunk in chunks), 0
-        process = _process(chunks, workers, (name, settings, work, benchmark, verdicts))
-        with Progress(everything / 1e6, name, unit="MB", rate="MB") as progress, contextlib.closing(process) as results:
-            for chunk, result in zip(chunks, results, strict=True):
-                for split, part in result.items():
-                    parts[split].append(part)
-                    for kind in KINDS:
-                        joined[split, kind].append(part.path[kind], part.rows[kind])
-                progress.advance(chunk.bytes / 1e6)
-                read += chunk.bytes
-                if not settings.small:
-                    made = sum(file.bytes for file in joined.values())
-                    needed = int(made * (everything / max(read, 1) * _MARGIN - 1))
-                    check_room(directory.parent, needed, "about {:.2f} GB are still to be written")
-        work.rmdir()
+        for folder in ("work", "stats"):
+            (partial / folder).mkdir()
+        if settings.reexecute:
+            verdicts.mkdir(exist_ok=True)
+        process = ChunkWorker(name, settings, partial / "work", benchmark, verdicts)
+        parts, joined = _join_chunks(chunks, process, partial, 1 if settings.small else workers)
+        (partial / "work").rmdir()
         digests = {file.name: file.finish() for file in joined.values() if file.rows}
-        statistics = {split: split_statistics(parts[split]) for split in recipe.splits if joined[split, "records"].rows}
+        statistics = {split: split_statistics(*part) for split, part in parts.items() if part.problems}
         if not statistics:
-            raise _nothing_left([part for of_split in parts.values() for part in of_split])
+            raise _nothing_left(parts)
         write_atomically(partial / "stats" / "statistics.json", json.dumps(statistics, indent=2) + "\n")
         write_atomically(partial / "stats" / "statistics.png", draw_statistics(statistics))
+        splits = {}
+        for split, of_split in statistics.items():
+            records = joined[split, "records"]
+            splits[split] = {count: of_split[count] for count in (*COUNTS, "source_solutions", "left_out")}
+            splits[split] |= {"jsonl_bytes": records.bytes, "jsonl_sha256": digests[records.name]}
         metadata = {
             "name": directory.name,
             "made_by": f"python -m wmtp_jax.storage datasets {name}",
             "licence": recipe.licence,
-            "source": {"origin": origin or recipe.repository, "files": sources},
+            "source": {"origin": origin, "files": sources},
             "settings": settings.as_json() | ({"benchmarks": others} if settings.decontaminate else {}),
             "fingerprint": fingerprint,
             "records": {file.name: file.rows for file in joined.values() if file.rows},
-            "splits": {
-                split: {count: of_split[count] for count in (*COUNTS, "source_solutions", "left_out")}
-                | {"jsonl_bytes": joined[split, "records"].bytes, "jsonl_sha256": joined[split, "records"].finish()}
-                for split, of_split in statistics.items()
-            },
+            "splits": splits,
         }
         write_checksums(partial, metadata, digests)
     shutil.rmtree(verdicts, ignore_errors=True)
-    counts = ", ".join(f"{of_split['programs']:,} {split}" for split, of_split in statistics.items())
-    print(f"{directory}: {counts} records from {len(files)} file(s)")
+    programs = ", ".join(f"{of_split['programs']:,} {split}" for split, of_split in statistics.items())
+    print(f"{directory}: {programs} records from {len(files)} file(s)")
 
 
 def _is_there(directory: Path, fingerprint: str) -> bool:
@@ -157,69 +145,95 @@ class _JoinedFile:
         self.rows = self.bytes = 0
         self._path, self._file, self._state = partial / self.name, None, hashlib.sha256()
 
-    def append(self, source: Path, rows: int) -> None:
+    def append(self, source: Path) -> None:
         """Takes the lines of a chunk, whose file goes."""
-        if rows and self._file is None:
-            self._path.parent.mkdir(exist_ok=True)
-            self._file = open(self._path, "wb")  # noqa: SIM115 (see finish)
         with open(source, "rb") as lines:
             while block := lines.read(_COPIED_BYTES):
+                if self._file is None:
+                    self._path.parent.mkdir(exist_ok=True)
+                    self._file = open(self._path, "wb")  # noqa: SIM115 (see finish)
                 self._file.write(block)
                 self._state.update(block)
+                self.rows += block.count(b"\n")
                 self.bytes += len(block)
-        self.rows += rows
         source.unlink()
 
     def finish(self) -> str:
         """Completes the file; returns the SHA-256 of its bytes."""
-        if not self._file.closed:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
         return self._state.hexdigest()
 
 
-def _process(chunks: Sequence[Chunk], workers: int, job: tuple) -> Iterator[dict[str, SplitPart]]:
-    """What becomes of each chunk, in order; `job` is the rest of `process_chunk`'s arguments."""
-    _, settings, *_ = job
-    if settings.small:
-        limits = dict(SMALL)
-        for number, chunk in enumerate(chunks):
-            wanted = {chunk.split: limits[chunk.split]} if chunk.split else limits
-            result = process_chunk(number, chunk, *job, limits) if any(wanted.values()) else {}
-            yield result
-    elif min(workers, len(chunks)) == 1:
-        yield from (process_chunk(number, chunk, *job) for number, chunk in enumerate(chunks))
-    else:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(chunks)), spawn, initializer=_start_worker) as pool:
-            try:
-                futures = [pool.submit(process_chunk, number, chunk, *job) for number, chunk in enumerate(chunks)]
-                for future in futures:
-                    yield future.result()
-            except BrokenProcessPool as error:
-                raise StorageError(
-                    "a worker was killed, perhaps for want of memory; give the same command with fewer --workers"
-                ) from error
-            except BaseException:
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                pool.shutdown(cancel_futures=True)
-                raise
+def _join_chunks(
+    chunks: Sequence[Chunk], process: ChunkWorker, partial: Path, workers: int
+) -> tuple[dict[str, SplitPart], dict[tuple[str, str], _JoinedFile]]:
+    """Processes every chunk; returns what there is of each split, and its file of each kind."""
+    splits = RECIPES[process.name].splits
+    parts = {split: SplitPart(collections.Counter(), []) for split in splits}
+    joined = {(split, kind): _JoinedFile(partial, split, kind) for split in splits for kind in KINDS}
+    everything, read = sum(chunk.bytes for chunk in chunks), 0
+    with (
+        Progress(everything / 1e6, process.name, unit="MB", rate="MB") as progress,
+        contextlib.closing(_results(chunks, process, min(workers, len(chunks)))) as results,
+    ):
+        for number, (chunk, result) in enumerate(zip(chunks, results, strict=True)):
+            for split, added in result.items():
+                parts[split].solutions.update(added.solutions)
+                parts[split].problems.extend(added.problems)
+                for kind in KINDS:
+                    joined[split, kind].append(process.lines(number, split, kind))
+            progress.advance(chunk.bytes / 1e6)
+            read += chunk.bytes
+            if not process.settings.small:
+                made = sum(file.bytes for file in joined.values())
+                needed = int(made * (everything / max(read, 1) * _MARGIN - 1))
+                check_room(partial.parent, needed, "about {:.2f} GB are still to be written")
+    return parts, joined
 
 
-def _start_worker() -> None:
+def _results(chunks: Sequence[Chunk], process: ChunkWorker, workers: int) -> Iterator[dict[str, SplitPart]]:
+    """What becomes of each chunk, in order."""
+    if workers == 1:
+        yield from map(process, range(len(chunks)), chunks)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=(process,)) as pool:
+        try:
+            yield from pool.map(_process_in_worker, range(len(chunks)), chunks)
+        except BrokenProcessPool as error:
+            raise StorageError(
+                "a worker was killed, perhaps for want of memory; give the same command with fewer --workers"
+            ) from error
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+_process_in_this_worker: ChunkWorker
+
+
+def _start_worker(process: ChunkWorker) -> None:
     """Leaves Ctrl-C to the parent, and ends with it."""
+    global _process_in_this_worker
+    _process_in_this_worker = process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sentinel = multiprocessing.parent_process().sentinel
     watch = lambda: (multiprocessing.connection.wait([sentinel]), os._exit(1))
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _nothing_left(parts: Sequence[SplitPart]) -> StorageError:
-    counts = sum_counts(parts)
-    taken = counts.pop("solutions", 0)
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if count)
+def _process_in_worker(number: int, chunk: Chunk) -> dict[str, SplitPart]:
+    return _process_in_this_worker(number, chunk)
+
+
+def _nothing_left(parts: dict[str, SplitPart]) -> StorageError:
+    total = sum((part.solutions for part in parts.values()), collections.Counter())
+    taken = total.pop("solutions", 0)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(total.items()))
     return StorageError(
         f"no record is left of {taken:,} solutions; left out were {reasons or 'none'}; give other sources or options"
     )

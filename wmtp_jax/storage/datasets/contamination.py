@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wmtp_jax.storage.assets import StorageError
+from wmtp_jax.storage.datasets.recipes import Recipe, Settings
 from wmtp_jax.storage.datasets.sources import Chunk, expected_form, make_chunks, read_chunk
-from wmtp_jax.storage.datasets.task import Recipe, Settings
 
 # Runs of so many words are compared (as in the overlap analysis of Brown et al. 2020, arXiv 2005.14165, appendix C);
 # the share is of the benchmark problem's runs, since whole sentences about input and output recur in contest problems.
@@ -30,7 +30,6 @@ class BenchmarkTexts:
     """Texts of test problems, to be recognised in others."""
 
     def __init__(self, texts: Iterable[str]):
-        """Takes the test problems."""
         self._runs_of: list[int] = []
         self._problems_with: dict[bytes, list[int]] = collections.defaultdict(list)
         for runs in filter(None, map(_runs, texts)):
@@ -48,11 +47,7 @@ class BenchmarkTexts:
 
 
 def other_split_texts(chunks: Sequence[Chunk], recipe: Recipe, settings: Settings) -> Iterator[str]:
-    """The text of each problem of a data set's other splits than train.
-
-    Raises:
-        UserError: the source is damaged or of another form.
-    """
+    """The text of each problem of a data set's other splits than train."""
     for chunk in chunks:
         if chunk.split != "train":
             for where, row in read_chunk(chunk, recipe, settings):
@@ -63,11 +58,7 @@ def other_split_texts(chunks: Sequence[Chunk], recipe: Recipe, settings: Setting
 
 
 def benchmark_texts(path: Path) -> Iterator[str]:
-    """The longest of the usual text fields of each problem of a benchmark file.
-
-    Raises:
-        UserError: the file is damaged, or a problem has no text.
-    """
+    """The longest of the usual text fields of each problem of a benchmark file."""
     for chunk in make_chunks([path], _ANY_BENCHMARK):
         for where, row in read_chunk(chunk, _ANY_BENCHMARK, None):
             texts = [text for name in _TEXT_FIELDS if isinstance(text := row.get(name), str)]

@@ -1,11 +1,66 @@
 """How the published files of each data set become tasks: CodeContests, MBPP, HumanEval."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from wmtp_jax.evaluation.benchmarks import humaneval, mbpp
+from wmtp_jax.data import Record, Tokenizer
+from wmtp_jax.evaluation.benchmarks import BenchmarkTask, humaneval, mbpp
 from wmtp_jax.evaluation.benchmarks.codecontests import FIELDS, PYTHON_2, PYTHON_3, parse
 from wmtp_jax.evaluation.problems import CASE_FIELDS
-from wmtp_jax.storage.datasets.task import Recipe, Row, Settings, Solution, Task
+
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the bytes that come out, beside the source files."""
+
+    tokenizer: Tokenizer  # whose tokens are counted
+    max_tokens: int = 2048  # of instruction, input and output together; 0 keeps all
+    python_2: bool = False  # takes solutions in Python 2 too (CodeContests)
+    small: bool = False  # takes the first solution of each label of the first problems, see `records.SMALL`
+    deduplicate: bool = False  # leaves out a duplicate solution of a problem, and one labelled both ways altogether
+    decontaminate: bool = False  # leaves out training problems whose text occurs in a test benchmark
+    reexecute: bool = False  # runs each solution, and keeps it only if its label is reproduced
+    timeout_s: float = 10.0  # for that: seconds per program
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings without those that decide nothing."""
+        fields = {"tokenizer_digest": self.tokenizer.digest, **vars(self)}
+        del fields["tokenizer"]
+        if not self.reexecute:
+            del fields["timeout_s"]
+        return fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A problem with its solutions: the one form that every source is brought into."""
+
+    problem: BenchmarkTask
+    split: str
+    records: list[Record]  # in the order of the source
+    tests: Mapping[str, Any] | None  # the row that the evaluator reads
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # when the row was read, by reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How the published files of a data set become tasks."""
+
+    repository: str  # on the Hugging Face hub
+    licence: str
+    patterns: tuple[str, ...]  # of the files in the repository that are read
+    splits: tuple[str, ...]
+    required: tuple[str, ...]  # columns without which a file is not of this data set
+    task: Callable[[Row, str, str, Settings], Task]  # of (row, split of its file or "", "FILE: place", settings)
+    split_per_file: bool = False  # whether the file's name says the split of its rows
+    # (split, settings) -> the columns of parquet that are read; None reads all.
+    columns: Callable[[str, Settings], tuple[str, ...] | None] = lambda split, settings: None
+    # (pyarrow.RecordBatch of those columns, settings) -> rows as a JSON object has them.
+    rows: Callable[[Any, Settings], Iterable[Row]] = lambda batch, settings: batch.to_pylist()
+
 
 # CodeContests, in DeepMind's columns.
 _TESTED_SPLITS = ("valid", "test")
@@ -22,39 +77,18 @@ def _columns(split: str, settings: Settings) -> tuple[str, ...]:
     return ("name", "description", *_LABELS, *_LIMITS[:2], *tests, *(_LIMITS[2:] if split in _TESTED_SPLITS else ()))
 
 
-def _rows(batch, settings: Settings) -> Iterator[Row]:
-    """The rows of an Arrow batch; programs in other languages never become Python objects.
-
-    Yields:
-        Dicts in which the two columns of solutions are lists of (number, language, text), numbered as in the source,
-        and `other_language` counts those in other languages.
-    """
+def _rows(batch, settings: Settings) -> list[Row]:
+    """The rows of an Arrow batch; programs in other languages are None and never become Python objects."""
     import pyarrow
     import pyarrow.compute as compute
 
-    plain = batch.drop_columns([name for name in _LABELS if name in batch.schema.names]).to_pylist()
     for name in _LABELS:
-        column = batch.column(name)
-        language, text = column.field("language"), column.field("solution")
-        for i, row in enumerate(plain):
-            languages = language[i].values
-            wanted = pyarrow.array(_wanted(settings), languages.type)
-            numbers = compute.indices_nonzero(compute.is_in(languages, value_set=wanted))
-            kept = [column.to_pylist() for column in (numbers, languages.take(numbers), text[i].values.take(numbers))]
-            row[name] = list(zip(*kept, strict=True))
-            row["other_language"] = row.get("other_language", 0) + len(languages) - len(row[name])
-    yield from plain
-
-
-def _row_of_json(row: Row, settings: Settings) -> Row:
-    """The same of a JSON object with DeepMind's columns."""
-    row = row | {"other_language": 0}
-    for name in _LABELS:
-        given = row[name] or {"language": [], "solution": []}
-        both = list(zip(given["language"], given["solution"], strict=True))
-        row[name] = [(i, language, text) for i, (language, text) in enumerate(both) if language in _wanted(settings)]
-        row["other_language"] += len(both) - len(row[name])
-    return row
+        language, text = (batch.column(name).field(field) for field in ("language", "solution"))
+        wanted = compute.is_in(language.values, value_set=pyarrow.array(_wanted(settings), language.type.value_type))
+        texts = type(text).from_arrays(text.offsets, compute.if_else(wanted, text.values, None))
+        columns = pyarrow.StructArray.from_arrays([language, texts], ["language", "solution"])
+        batch = batch.set_column(batch.schema.get_field_index(name), name, columns)
+    return batch.to_pylist()
 
 
 def _codecontests_task(row: Row, split: str, where: str, settings: Settings) -> Task:
@@ -65,18 +99,23 @@ def _codecontests_task(row: Row, split: str, where: str, settings: Settings) -> 
     metadata = {"source": "codecontests", "difficulty": difficulty, "has_tests": bool(problem.cases)}
     if row.get("cf_rating"):
         metadata["cf_rating"] = row["cf_rating"]
-    solutions = [
-        Solution(text, is_correct, f"{problem.task_id}_{word}_{number}", {"language": _LANGUAGES[language]})
-        for column, (is_correct, word) in _LABELS.items()
-        for number, language, text in row[column]
-    ]
+    records, others = [], 0
+    for column, (is_correct, word) in _LABELS.items():
+        written = row[column] or {"language": [], "solution": []}
+        for number, (language, text) in enumerate(zip(written["language"], written["solution"], strict=True)):
+            if language not in _wanted(settings):
+                others += 1
+                continue
+            task_id = f"{problem.task_id}_{word}_{number}"
+            labels = metadata | {"language": _LANGUAGES[language]}
+            records.append(Record(problem.instruction, problem.input, text, task_id, is_correct, labels))
     tests = None
     if split in _TESTED_SPLITS and problem.cases:
         tests = {column: row.get(column) for column in ("name", "description", *CASE_FIELDS, *_LIMITS)}
         # The evaluator measures the heads' losses on one solution.
-        first = next((text for _, language, text in row["solutions"] if language == PYTHON_3), None)
+        first = next((r.output for r in records if r.is_correct and r.metadata["language"] == "python3"), None)
         tests["solutions"] = {"language": [PYTHON_3] if first else [], "solution": [first] if first else []}
-    return Task(problem, split, solutions, metadata, tests, left_out={"other_language": row["other_language"]})
+    return Task(problem, split, records, tests, left_out={"other_language": others})
 
 
 def _wanted(settings: Settings) -> tuple[int, ...]:
@@ -87,26 +126,24 @@ def _mbpp_task(row: Row, split: str, where: str, settings: Settings) -> Task:
     """A problem in the split of its number; the evaluator's worked examples are no records."""
     problem = mbpp.parse(row, where)
     example = problem.split == "prompt"
-    tests = [text for text in problem.tests if text]
+    metadata = {"source": "mbpp", "difficulty": None, "has_tests": True}
+    metadata["tests"] = [text for text in problem.tests if text]
+    task_id = problem.task_id.lower()
+    record = Record(problem.instruction, problem.input, problem.solution, task_id, True, metadata)
     return Task(
         problem,
         split="test" if example else problem.split,
-        solutions=[] if example else [Solution(problem.solution, True, problem.task_id.lower())],
-        metadata={"source": "mbpp", "difficulty": None, "has_tests": True, "tests": tests},
+        records=[] if example else [record],
         tests=row if example or problem.split == "test" else None,
     )
 
 
 def _humaneval_task(row: Row, split: str, where: str, settings: Settings) -> Task:
     problem = humaneval.parse(row, where)
-    tests = [line for piece in problem.tests for line in piece.rstrip("\n").split("\n")]
-    return Task(
-        problem,
-        split=problem.split,
-        solutions=[Solution(problem.solution, True, problem.task_id)],
-        metadata={"source": "humaneval", "difficulty": None, "has_tests": True, "tests": tests},
-        tests={name: row[name] for name in humaneval.FIELDS},
-    )
+    metadata = {"source": "humaneval", "difficulty": None, "has_tests": True}
+    metadata["tests"] = [line for piece in problem.tests for line in piece.rstrip("\n").split("\n")]
+    record = Record(problem.instruction, problem.input, problem.solution, problem.task_id, True, metadata)
+    return Task(problem, problem.split, [record], tests={name: row[name] for name in humaneval.FIELDS})
 
 
 RECIPES = {
@@ -120,7 +157,6 @@ RECIPES = {
         split_per_file=True,
         columns=_columns,
         rows=_rows,
-        row_of_json=_row_of_json,
     ),
     "mbpp": Recipe(
         repository="google-research-datasets/mbpp",

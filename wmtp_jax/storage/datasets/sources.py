@@ -1,49 +1,38 @@
 """Source files and the chunks that they are processed in: row groups of parquet, byte ranges of JSONL."""
 
 import contextlib
-import dataclasses
 import fnmatch
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wmtp_jax.errors import UserError
 from wmtp_jax.files import sha256_of
 from wmtp_jax.jsonl import parse_object, read_objects
 from wmtp_jax.storage.assets import StorageError
-from wmtp_jax.storage.datasets.task import Recipe, Row, Settings
+from wmtp_jax.storage.datasets.recipes import Recipe, Row, Settings
 
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
-_SPLIT = re.compile(r"(train|valid|test)(?:ation)?\b|(train|valid|test)(?:ation)?[-_.]")
+_SPLIT = re.compile(r"(train|valid|test)(?:ation)?(?![^\W_])")
 _JSONL_BYTES = 16 << 20
 # Rows of parquet in memory at a time; a problem of CodeContests has up to some thousand solutions.
 _ROWS_AT_ONCE = 4
 
 
-@dataclasses.dataclass(frozen=True)
-class Chunk:
-    """What one worker does at a time.
-
-    Attributes:
-        path: the source file.
-        split: of all its rows; "" where the rows say it.
-        part: row group of a parquet file; first byte of a range of a .jsonl file; 0 for a whole .jsonl.gz file.
-        bytes: about how much of the source it is.
-    """
+class Chunk(NamedTuple):
+    """What one worker does at a time."""
 
     path: Path
-    split: str
-    part: int
-    bytes: int
+    split: str  # of all its rows; "" where the rows say it
+    part: int  # row group of a parquet file; first byte of a range of a .jsonl file; 0 for a whole .jsonl.gz file
+    bytes: int  # about how much of the source it is
 
 
 def find_files(paths: Sequence[Path], patterns: Sequence[str] = ()) -> list[Path]:
     """The source files among paths and in directories.
 
-    Args:
-        paths: files and directories.
-        patterns: of the paths in a repository; in a directory with such files, which is a copy of it, no others count.
+    `patterns` are of paths in a repository; in a directory with such files, which is a copy of it, no others count.
 
     Raises:
         StorageError: a path does not exist, nothing is found, or a download is not finished.
@@ -81,8 +70,7 @@ def make_chunks(files: Sequence[Path], recipe: Recipe) -> list[Chunk]:
             starts = range(0, size, _JSONL_BYTES) if path.name.endswith(".jsonl") else [0]
             chunks += [Chunk(path, split, start, min(_JSONL_BYTES, size)) for start in starts]
     present = {chunk.split for chunk in chunks}
-    missing = [split for split in recipe.splits if recipe.split_per_file and split not in present]
-    if missing:
+    if missing := [split for split in recipe.splits if recipe.split_per_file and split not in present]:
         raise StorageError(
             f"no file of the split '{missing[0]}' among {len(files)} file(s) ({files[0].name}, ..); expected names "
             f"that begin with {', '.join(recipe.splits)}, so give all of the published files"
@@ -91,11 +79,7 @@ def make_chunks(files: Sequence[Path], recipe: Recipe) -> list[Chunk]:
 
 
 def describe_files(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Name, size and SHA-256 of each file.
-
-    Raises:
-        StorageError: two files are the same.
-    """
+    """Name, size and SHA-256 of each file; raises StorageError where two files are the same."""
     path_of: dict[str, Path] = {}
     for path in files:
         same = path_of.setdefault(sha256_of(path), path)
@@ -119,10 +103,7 @@ def read_chunk(chunk: Chunk, recipe: Recipe, settings: Settings) -> Iterator[tup
         yield from _read_row_group(chunk, recipe, settings)
         return
     for where, row in read_objects(chunk.path) if chunk.path.name.endswith(".gz") else _read_byte_range(chunk):
-        if missing := [name for name in recipe.required if name not in row]:
-            raise _other_columns(where, missing[0], recipe)
-        with expected_form(where, recipe):
-            row = recipe.row_of_json(row, settings)
+        _check_columns(where, row, recipe)
         yield where, row
 
 
@@ -157,11 +138,10 @@ def _read_row_group(chunk: Chunk, recipe: Recipe, settings: Settings) -> Iterato
         with pyarrow.parquet.ParquetFile(chunk.path, pre_buffer=False, buffer_size=1 << 18) as file:
             wanted = recipe.columns(chunk.split, settings)
             present = [name for name in file.schema_arrow.names if wanted is None or name in wanted]
-            number = 0
-            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[chunk.part], columns=present, use_threads=False):
-                for row in recipe.rows(batch, settings):
-                    number += 1
-                    yield f"{where}, row {number}", row
+            batches = file.iter_batches(_ROWS_AT_ONCE, row_groups=[chunk.part], columns=present, use_threads=False)
+            rows = (row for batch in batches for row in recipe.rows(batch, settings))
+            for number, row in enumerate(rows, 1):
+                yield f"{where}, row {number}", row
     except UserError:
         raise
     except Exception as error:  # of damaged bytes pyarrow raises whatever they happen to break
@@ -189,8 +169,7 @@ def _row_groups(path: Path, recipe: Recipe) -> list[int]:
             f"{path}: not a whole parquet file ({_first_line(error)}), as when a download is only half there; fetch "
             "the file again"
         ) from error
-    if missing := [name for name in recipe.required if name not in names]:
-        raise _other_columns(path, missing[0], recipe)
+    _check_columns(path, names, recipe)
     return sizes
 
 
@@ -201,13 +180,15 @@ def _split_of(path: Path, recipe: Recipe) -> str:
             f"{path}: its name begins with none of {', '.join(recipe.splits)}; expected the published files, one "
             "split each"
         )
-    return match[1] or match[2]
+    return match[1]
 
 
-def _other_columns(where: Path | str, missing: str, recipe: Recipe) -> StorageError:
-    return StorageError(
-        f"{where}: has no column '{missing}'; expected those of {recipe.repository}: {', '.join(recipe.required)}"
-    )
+def _check_columns(where: Path | str, present: Collection[str], recipe: Recipe) -> None:
+    if missing := [name for name in recipe.required if name not in present]:
+        raise StorageError(
+            f"{where}: has no column '{missing[0]}'; expected those of {recipe.repository}: "
+            f"{', '.join(recipe.required)}"
+        )
 
 
 def _first_line(error: Exception) -> str:

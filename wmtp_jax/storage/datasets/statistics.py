@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wmtp_jax.storage.datasets.records import SplitPart
+from wmtp_jax.storage.datasets.records import ProblemCounts
 
 _QUANTILES = {"min": 0, "p10": 0.1, "median": 0.5, "p90": 0.9, "p99": 0.99, "max": 1}
 _BINS, _FEW_BINS = 40, 16
@@ -21,21 +21,20 @@ _PANELS = (
 )
 
 
-def split_statistics(parts: Sequence[SplitPart]) -> dict[str, Any]:
+def split_statistics(solutions: Mapping[str, int], problems: Sequence[ProblemCounts]) -> dict[str, Any]:
     """Counts and distributions of one split, for JSON; it has at least one record."""
-    counts = sum_counts(parts)
-    correct, incorrect = counts.pop("correct", 0), counts.pop("incorrect", 0)
-    labels = np.array([pair for part in parts for pair in part.labels], np.int64)
-    difficulties = sum((part.difficulties for part in parts), collections.Counter())
+    labels = np.array([(problem.correct, problem.incorrect) for problem in problems])
+    correct, incorrect = map(int, labels.sum(axis=0))
+    difficulties = collections.Counter(problem.difficulty for problem in problems)
     return {
         "problems": len(labels),
         "programs": correct + incorrect,
         "correct": correct,
         "incorrect": incorrect,
-        "source_solutions": counts.pop("solutions", 0),
-        "left_out": dict(sorted(counts.items())),
-        "tokens": _distribution(np.concatenate([array for part in parts for array in part.tokens])),
-        "characters": _distribution(np.concatenate([array for part in parts for array in part.characters])),
+        "source_solutions": solutions["solutions"],
+        "left_out": {reason: solutions[reason] for reason in sorted(solutions) if reason != "solutions"},
+        "tokens": _distribution(np.concatenate([problem.tokens for problem in problems])),
+        "characters": _distribution(np.concatenate([problem.characters for problem in problems])),
         "correct_per_problem": _distribution(labels[:, 0], _FEW_BINS),
         "incorrect_per_problem": _distribution(labels[:, 1], _FEW_BINS),
         "problems_with_both_labels": int(np.sum((labels > 0).all(axis=1))),
@@ -43,23 +42,8 @@ def split_statistics(parts: Sequence[SplitPart]) -> dict[str, Any]:
     }
 
 
-def sum_counts(parts: Sequence[SplitPart]) -> collections.Counter[str]:
-    """The counts of all parts; reasons that never occurred stay, with 0."""
-    counts: collections.Counter[str] = collections.Counter()
-    for part in parts:
-        counts.update(part.counts)
-    return counts
-
-
 def draw_statistics(statistics: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Draws the distributions of every split, and how many problems have which difficulty.
-
-    Args:
-        statistics: split -> `split_statistics`.
-
-    Returns:
-        A PNG.
-    """
+    """A PNG: the distributions of every split, how many problems are how hard, and a table of counts."""
     from matplotlib.figure import Figure  # takes half a second
 
     figure = Figure(figsize=(11, 6.4), dpi=100)
