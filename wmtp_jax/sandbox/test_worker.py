@@ -1,8 +1,8 @@
-"""The process that runs the tests. Started once in a sandbox of its own, with program_client.py and nothing else.
+"""The process that runs the tests in the second step, and never a program's line. Started once, in its own sandbox.
 
-For every program it forks a child that talks to the program worker (program_worker.py) over a socket. The tests run
-here, against proxies of the program's objects; no line of the program does. What the program worker sends is data: it
-is decoded into builtin values, so `==` is the builtin's own, or into a `RemoteObject`, which equals no value.
+For every program it forks a child that talks to the program's process (program_worker.py) over a socket. Names that the
+tests take from the program are functions whose calls go there; what comes back is decoded into values of exact standard
+types, so every comparison is the standard library's own.
 """
 
 import ast
@@ -10,243 +10,352 @@ import builtins
 import fcntl
 import importlib
 import io
+import marshal
+import operator
 import os
-import pickle
+import pickletools
 import resource
 import signal
 import socket
 import symtable
 import sys
-import traceback
 
-from wmtp_jax.sandbox.program_client import ProgramClient, WorkerExited
+from wmtp_jax.sandbox.confine import confine, receive_message, send_message
+from wmtp_jax.sandbox.values import Decoder, NotCarriedError, encode
 
-_START_SECONDS = 20
 _EXTRA_BYTES = 512 << 20
-_MODULES = {
-    *("bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools"),
-    *("json", "math", "operator", "random", "re", "statistics", "string", "time", "typing"),
+_REPLIES = {("ok", 4), ("ok", 2), ("function", 1), ("raise", 4), ("callback", 4), ("cannot", 2)}
+_MUTABLE = (list, dict, set, bytearray)
+# Modules without a state that program and tests would share, if they ran in one process.
+_PURE = {
+    *("abc", "ast", "bisect", "calendar", "cmath", "collections", "collections.abc", "copy", "dataclasses", "datetime"),
+    *("decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math", "numbers"),
+    *("operator", "re", "statistics", "string", "textwrap", "typing", "unicodedata"),
+}
+_IMPURE_BUILTINS = {
+    *("id", "hash", "open", "input", "print", "globals", "locals", "vars", "dir", "eval", "exec", "compile"),
+    *("__import__", "getattr", "setattr", "delattr", "hasattr", "callable", "__build_class__", "super", "breakpoint"),
 }
 
 
-class Timeout(BaseException):
-    """The program has used up its time."""
+class CannotConfirm(BaseException):
+    """The tests need more of the program than values; an `except:` in the tests does not undo it."""
+
+
+class Exited(BaseException):
+    """The program has gone, or sent something that is no reply."""
+
+
+class Client:
+    """Calls functions and reads names of one program, in its process.
+
+    Args:
+        channel: descriptor of the socket to it.
+
+    Attributes:
+        ended: why nothing more can be asked.
+        doubt: why a failure may be no contradiction.
+    """
+
+    def __init__(self, channel: int):
+        self.channel = channel
+        self.functions = []
+        self.ended: BaseException | None = None
+        self.doubt = ""
+
+    def load(self) -> dict[str, str]:
+        """Waits until the program has run; its names, each with where it comes from."""
+        names = self.receive()
+        if names[0] == "ok" and len(names) == 2 and type(names[1]) is dict:
+            return {name: origin for name, origin in names[1].items() if type(name) is type(origin) is str}
+        return self.checked(names)
+
+    def get(self, name: str):
+        """A name of the program: a plain value, or a function."""
+        reply = self.exchange(("get", name))
+        if reply[0] == "ok":
+            return reply[1]
+
+        def function(*arguments, **keywords):
+            return self.call(name, arguments, keywords)
+
+        function.__name__ = function.__qualname__ = name
+        return function
+
+    def call(self, name: str, arguments: tuple, keywords: dict):
+        """Calls a function of the program, and copies back what it has changed in its arguments."""
+        reply = self.exchange(("call", name, arguments, keywords))
+        if len(reply) != 4:
+            self.fail()
+        _, value, place, changed = reply
+        if changed is None:
+            return value
+        given = (*arguments, *keywords.values())
+        try:
+            for i, new in changed.items():
+                replace(given[i], new)
+            return value if place is None else given[place]
+        except (AttributeError, IndexError, TypeError, ValueError):
+            self.fail()
+
+    def exchange(self, request: tuple) -> tuple:
+        self.send(request)
+        reply = self.receive()
+        while reply[0] == "callback":
+            self.send(self.call_back(*reply[1:]))
+            reply = self.receive()
+        return self.checked(reply)
+
+    def checked(self, reply: tuple) -> tuple:
+        """The reply, if it is a result; raises what the program raised."""
+        if (reply[0], len(reply)) in (("ok", 4), ("function", 1)):
+            return reply
+        if reply[0] == "cannot":
+            self.cannot(str(reply[1]))
+        if reply[0] != "raise":
+            self.fail()
+        kind = getattr(builtins, str(reply[1]), None)
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            self.fail()
+        # Each would end a loop of the tests without an error: `all(map(check, cases))`.
+        if issubclass(kind, StopIteration | StopAsyncIteration):
+            self.cannot(f"the program raised {kind.__name__}")
+        error = kind(*reply[2])
+        error.said = str(reply[3])
+        raise error
+
+    def cannot(self, why: str) -> None:
+        self.ended = self.ended or CannotConfirm(why)
+        raise self.ended
+
+    def fail(self) -> None:
+        self.ended = self.ended or Exited()
+        raise self.ended
+
+    def call_back(self, number: int, arguments: tuple, keywords: dict) -> tuple:
+        if any(isinstance(value, _MUTABLE) for value in (*arguments, *keywords.values())):
+            self.doubt = "a function of the tests got a value that it may change"
+        try:
+            return ("returned", self.functions[number](*arguments, **keywords))
+        except Exception as error:
+            if getattr(builtins, type(error).__name__, None) is not type(error):
+                self.cannot(f"the tests raised {type(error).__name__} into the program")
+            return ("failed", type(error).__name__, error.args)
+
+    def send(self, message: tuple) -> None:
+        if self.ended:
+            raise self.ended
+        try:
+            data, has_nan = encode(message, self.functions)
+        except NotCarriedError as error:
+            self.cannot(f"the tests give the program {error}")
+        if has_nan:
+            self.doubt = "there is a NaN, which equals itself only as long as it is not copied"
+        try:
+            send_message(self.channel, data)
+        except OSError:
+            self.fail()
+
+    def receive(self) -> tuple:
+        try:
+            data = receive_message(self.channel)
+            flags, data = data[0], data[1:]
+            decoder = Decoder(io.BytesIO(data))
+            reply = decoder.load()
+            # What sets attributes could change the `==` of an object.
+            if decoder.has_objects and any(opcode.name == "BUILD" for opcode, _, _ in pickletools.genops(data)):
+                self.fail()
+        except MemoryError:
+            raise
+        except NotCarriedError as error:
+            self.cannot(f"the program gives {error}")
+        except Exception:
+            self.fail()
+        if type(reply) is not tuple or not reply or (reply[0], len(reply)) not in _REPLIES:
+            self.fail()
+        if flags & 1:
+            self.doubt = "the program holds on to a value that it shares with the tests"
+        if flags & 2:
+            self.doubt = "there is a NaN, which equals itself only as long as it is not copied"
+        return reply
 
 
 class TestGlobals(dict):
-    """The tests' global names; those that the tests do not define are looked up in the program."""
+    """The tests' global names; those that they take from the program are asked for when they are used."""
 
-    def __init__(self, client: ProgramClient, program_names: dict, tests: str):
-        super().__init__(__name__="__main__", __builtins__=builtins)
+    def __init__(self, client: Client, job: dict, program_names: dict[str, str]):
+        super().__init__(__builtins__=builtins)
+        if job["module_name"] != "builtins":
+            self["__name__"] = job["module_name"]
         self.client = client
-        free = free_names(tests) - self.keys()
-        nodes = [node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Attribute)]
-        attributes = [(ast.unparse(node.value), node.attr) for node in nodes]
-        modules = {name: module for name, module in program_names.items() if module in _MODULES}
-        wanted = set()
-        for name in free:
-            used = {attribute for owner, attribute in attributes if owner == name}
-            if name not in _MODULES or not used or not used <= set(dir(importlib.import_module(name))):
-                wanted.add(name)
-            elif name in program_names:
-                # `math.isclose` means the module, whatever the program calls math.
-                modules[name] = name
-        for name in modules.keys() & free:
-            self[name] = importlib.import_module(modules[name])
-        # A builtin's name means the program's function only where the tests use no other name of the program: `sum` may
-        # be the function under test, but a program that defines its own `all` does not change that of the tests.
-        replaced = {name for name in program_names if hasattr(builtins, name)}
-        self.ambiguous = wanted & replaced if all(hasattr(builtins, name) for name in wanted) else set()
-        self.program_names = program_names.keys() - replaced
-        if len(self.ambiguous) == 1:
-            self.program_names |= self.ambiguous
+        if job["helpers"]:
+            exec(compile(job["helpers"], "helpers", "exec"), self)
+        for name in job["entry_points"]:
+            self.pop(name, None)
+        self.remote = set()
+        for name in (free_names(job["tests"]) & program_names.keys()) - self.keys():
+            origin = program_names[name]
+            if name in job["entry_points"]:
+                self.remote.add(name)
+            elif origin.partition(":")[0] in _PURE | set(job["packages"]) and origin.partition(":")[2] in ("", name):
+                # `math.isclose` means the standard library's, whatever the program calls math.
+                self[name] = standard(origin)
+            elif hasattr(builtins, name):
+                client.cannot(f"the program has a {name} of its own, which the tests use")
+            elif job["entry_points"]:
+                client.cannot(f"the tests use {name}, which the program may have redefined")
+            else:
+                self.remote.add(name)
 
     def __missing__(self, name):
-        if name in self.program_names:
-            return self.client.request("name", name)
-        if name in self.ambiguous:
-            raise NameError(f"name {name!r} is a builtin's, and so is another that program and tests share")
+        if name in self.remote:
+            return self.client.get(name)
         raise KeyError(name)
+
+
+def standard(origin: str):
+    """What "module" or "module:name" says."""
+    module, _, name = origin.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
 
 
 def free_names(tests: str) -> set[str]:
     """The names that the tests read and bind nowhere."""
+    read, bound = global_names(tests)
+    return read - bound
+
+
+def global_names(tests: str) -> tuple[set[str], set[str]]:
+    """The global names that are read, and those that are bound."""
     tables = [symtable.symtable(tests, "tests", "exec")]
     for table in tables:
         tables += table.get_children()
     symbols = [symbol for table in tables for symbol in table.get_symbols() if symbol.is_global()]
     bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-    return {symbol.get_name() for symbol in symbols if symbol.is_referenced()} - bound
+    bound |= {symbol.get_name() for symbol in tables[0].get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    return {symbol.get_name() for symbol in symbols if symbol.is_referenced()}, bound
 
 
-def split_tests(source: str) -> tuple[str, str]:
-    """Parts a program from the tests at its end: trailing asserts, or check functions with asserts and their calls."""
+def doubt_about(job: dict, program_names: dict[str, str], error: BaseException) -> str:
+    """Why tests that fail here may pass in one process with the program, whoever is honest; "" where they cannot."""
+    if isinstance(error, NameError | AttributeError | RecursionError | MemoryError | ImportError):
+        return f"{type(error).__name__} where program and tests are apart"
+    if job["helpers"]:
+        return "the tests use a helper of the prompt, which the program may have redefined"
+    read, bound = global_names(job["tests"])
+    if bound & program_names.keys():
+        return f"program and tests both define {min(bound & program_names.keys())}"
+    if (read - bound) & _IMPURE_BUILTINS:
+        return f"the tests use {min((read - bound) & _IMPURE_BUILTINS)}"
+    known = _PURE | set(job["packages"])
+    for node in ast.walk(ast.parse(job["tests"])):
+        match node:
+            case ast.Import(names):
+                modules = [alias.name for alias in names]
+            case ast.ImportFrom(module=module):
+                modules = [module or "."]
+            case ast.Compare(ops=ops, comparators=values) if any(isinstance(op, ast.Is | ast.IsNot) for op in ops):
+                if not all(isinstance(value, ast.Constant) for value in values):
+                    return "the tests compare identities"
+                continue
+            case _:
+                continue
+        for module in modules:
+            if module not in known and module.partition(".")[0] not in job["packages"]:
+                return f"the tests use the module {module}"
+    return ""
+
+
+def confirm(client: Client, job: dict) -> tuple[str, str]:
+    """Runs the tests: ("confirmed", ""), ("unconfirmed", why), ("forged", what differs) or ("exited", "")."""
+    names = {}
     try:
-        body = ast.parse(source).body
+        names = client.load()
+        exec(compile(job["tests"], "tests", "exec", dont_inherit=True), TestGlobals(client, job, names))
+        error = client.ended
+    except BaseException as raised:
+        error = client.ended or raised
+    if error is None:
+        return "confirmed", ""
+    if isinstance(error, CannotConfirm):
+        return "unconfirmed", str(error)
+    if isinstance(error, Exited):
+        return "exited", ""
+    doubt = client.doubt or doubt_about(job, names, error)
+    if doubt:
+        return "unconfirmed", doubt
+    try:
+        return "forged", getattr(error, "said", None) or f"{type(error).__name__}: {error}".rstrip(": ")
     except Exception:
-        return source, ""
-    start = len(body)
-    while start and (_is_test(body[start - 1]) or _is_test_data(body[start - 1], body[: start - 1])):
-        start -= 1
-    tests = body[start:]
-    if not any(isinstance(node, ast.Assert) for statement in tests for node in ast.walk(statement)):
-        return source, ""
-    first = min([tests[0].lineno, *(item.lineno for item in getattr(tests[0], "decorator_list", []))])
-    if start and body[start - 1].end_lineno >= first:
-        return source, ""
-    # Only the line ends of Python's grammar, which are fewer than those of str.splitlines.
-    lines = io.StringIO(source, newline=None).readlines()
-    return "".join(lines[: first - 1]), "".join(lines[first - 1 :])
+        return "forged", type(error).__name__
 
 
-def _is_test(statement: ast.stmt) -> bool:
-    match statement:
-        case ast.Assert():
-            return True
-        case ast.Expr(ast.Call(ast.Name(name))) | ast.FunctionDef(name):
-            return name.startswith(("check", "test"))
-    return False
+def replace(old, new) -> None:
+    """Applies to an argument of the tests what the program made of its copy."""
+    if type(old) is not type(new):
+        raise TypeError
+    if isinstance(old, dict):
+        pairs = [(key, old[key], value) for key, value in new.items() if key in old]
+        kept = {key: was for key, was, value in pairs if keeps(was, value)}
+        old.clear()
+        old.update({key: kept.get(key, value) for key, value in new.items()})
+    elif isinstance(old, set):
+        # In its order, where it has changed.
+        if not (len(old) == len(new) and all(map(operator.eq, old, new))):
+            old.clear()
+            old.update(new)
+    elif type(old) is list:
+        old[:] = [was if keeps(was, value) else value for was, value in zip(old, new, strict=False)] + new[len(old) :]
+    elif type(old) is bytearray:
+        old[:] = new
+    else:
+        old.clear()
+        old.extend(new)
 
 
-def _is_test_data(statement: ast.stmt, program: list[ast.stmt]) -> bool:
-    """A literal assigned to a name that the program before it does not use."""
-    match statement:
-        case ast.Assign([ast.Name(name)], value) if program:
-            try:
-                ast.literal_eval(value)
-            except Exception:
-                return False
-            return not any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(ast.Module(program)))
-    return False
-
-
-def run_tests(client: ProgramClient, job: dict) -> tuple[str, str]:
-    """Loads the program and runs its tests; returns the verdict's reason and detail."""
-    source, tests = job["source"], job["tests"]
-    if not tests and not job["whole"]:
-        source, tests = split_tests(source)
-    try:
-        program_names = client.request("load", source, job["memory_bytes"], int(job["timeout_s"]) + 2)
-    except SyntaxError as error:
-        return ("no code", error.program_message)
-    except SystemExit:
-        if not tests:
-            finish(client)
-        raise
-    if not tests:
-        finish(client)
-        return ("finished", "")
-    try:
-        tree = ast.parse(tests)
-    except (SyntaxError, ValueError) as error:
-        return ("broken tests", str(error))
-    classes = [statement for statement in tree.body if _is_data_class(statement)]
-    if classes:
-        # With the imports that they need: `@dataclass`.
-        needed = [each for each in tree.body if each in classes or isinstance(each, ast.Import | ast.ImportFrom)]
-        client.request("define", "\n".join(map(ast.unparse, needed)))
-        tree.body = [statement for statement in tree.body if statement not in classes]
-        program_names |= {statement.name: None for statement in classes}
-    try:
-        exec(compile(tree, "tests", "exec"), TestGlobals(client, program_names, tests))
-    except AssertionError as error:
-        if hasattr(error, "program_message"):
-            raise
-        return ("wrong answer", f"{_line(tests, error)} {_text(error)}")
-    if client.ended:
-        raise client.ended
-    return ("passed", "")
-
-
-def _line(tests: str, error: BaseException) -> str:
-    """The line of the tests that raised the exception."""
-    steps = traceback.walk_tb(error.__traceback__)
-    numbers = [number for frame, number in steps if frame.f_code.co_filename == "tests"]
-    return tests.splitlines()[numbers[-1] - 1].strip()
-
-
-def _is_data_class(statement: ast.stmt) -> bool:
-    """A class without asserts: the program gets its objects, so it has to be defined in the program worker."""
-    return isinstance(statement, ast.ClassDef) and not any(
-        isinstance(node, ast.Assert) or (isinstance(node, ast.Attribute) and node.attr.startswith("assert"))
-        for node in ast.walk(statement)
-    )
-
-
-def finish(client: ProgramClient) -> None:
-    """Lets the program worker end as any interpreter does: threads joined, output flushed."""
-    client.send(("finish",))
-    try:
-        client.read(1)
-    except WorkerExited:
-        return
-
-
-def judge(client: ProgramClient, job: dict) -> tuple[str, str]:
-    """The verdict's reason and detail, whatever the program does."""
-    try:
-        try:
-            # Repeated, because a test may catch the first one.
-            signal.setitimer(signal.ITIMER_REAL, job["timeout_s"], 0.2)
-            return run_tests(client, job)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except Timeout:
-        return ("timeout", "")
-    except WorkerExited:
-        return ("exited", "")
-    except BaseException as error:
-        detail = getattr(error, "program_message", None) or f"{type(error).__name__}: {_text(error)}".rstrip(": ")
-        if isinstance(error, MemoryError):
-            return ("memory", detail)
-        return ("exited" if isinstance(error, SystemExit | KeyboardInterrupt) else "exception", detail)
-
-
-def _text(error: BaseException) -> str:
-    """The exception's message; "" where an object of the program in it raises."""
-    try:
-        return str(error)
-    except Exception:
-        return ""
+def keeps(old, new) -> bool:
+    """Whether a value inside an argument is the same object as before, after it has been brought up to date."""
+    if type(old) is not type(new) or not isinstance(old, _MUTABLE):
+        return False
+    replace(old, new)
+    return True
 
 
 def serve_program(channel: int, result_socket: int) -> None:
     """One program, in a child process.
 
     Args:
-        channel: descriptor of the socket to its program worker.
-        result_socket: descriptor; the job comes in over it, the nonce goes out once the program worker is ready, then
-            reason and detail, one line each.
+        channel: descriptor of the socket to its process.
+        result_socket: descriptor; the job comes in over it, one line with the outcome and its detail goes out.
     """
-    with open(result_socket, "rb", closefd=False) as stream:
-        job = pickle.load(stream)
+    job = marshal.loads(receive_message(result_socket))
     # When the runner closes the socket, SIGIO ends this process, even in the middle of arithmetic on a giant integer.
     fcntl.fcntl(result_socket, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(result_socket, fcntl.F_SETFL, fcntl.fcntl(result_socket, fcntl.F_GETFL) | os.O_ASYNC)
     memory = job["memory_bytes"] + _EXTRA_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    client = ProgramClient(channel)
-
-    def time_out(*_):
-        client.ended = Timeout()
-        raise client.ended
-
-    signal.signal(signal.SIGALRM, time_out)
-    signal.setitimer(signal.ITIMER_REAL, _START_SECONDS)
-    if client.receive() != ("ready",):
-        return
-    os.write(result_socket, f"{job['nonce']}\n".encode())
-    reason, detail = judge(client, job)
+    os.write(result_socket, b"started\n")
+    outcome, detail = confirm(Client(channel), job)
     detail = " ".join(detail[:1000].split()).encode("ascii", "backslashreplace")
-    os.write(result_socket, f"{reason}\n".encode() + detail[:500] + b"\n")
+    os.write(result_socket, f"{outcome}\n".encode() + detail[:500] + b"\n")
 
 
-def main() -> None:
+def main(control: int, channel: int, setup: dict) -> None:
     """Receives (channel, result_socket) pairs of descriptors and forks a child for each, until the runner has gone."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    if setup["scratch"]:
+        confine(setup["scratch"], setup["seccomp"])
+    os.close(channel)
+    sys.path += setup["paths"]
+    for name in (*_PURE, *setup["packages"]):
+        try:
+            importlib.import_module(name)
+        except Exception:
+            continue
+    runner = socket.socket(fileno=control)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        data, descriptors, _, _ = socket.recv_fds(runner, 1, 2)
         if not data:
             return
         try:
@@ -256,7 +365,7 @@ def main() -> None:
             process = None
         if process == 0:
             try:
-                control.close()
+                runner.close()
                 serve_program(*descriptors)
             finally:
                 os._exit(0)

@@ -188,13 +188,6 @@ def check(candidate):
         assert math.isclose(candidate(*list(numbers)), expected)
 check(sum)
 =====
-def all(numbers):
-    return len(numbers)
-def f(x):
-    return all([x])
------
-assert all(f(x) == 1 for x in range(3))
-=====
 LIMIT = 5
 def f():
     global LIMIT
