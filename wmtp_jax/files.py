@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -106,7 +107,7 @@ class FileLock:
         path: of the lock file; made when absent, and never removed.
         what: is locked, for the message: "run directory runs/a".
         advice: what to do when it is in use.
-        wait: waits until it is free.
+        wait: waits until it is free, and says so.
 
     Raises:
         FileError: another process holds it; the message names that process.
@@ -116,12 +117,15 @@ class FileLock:
         with os_errors_named(path):
             self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closing it frees the lock)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise FileError(f"{what} is in use by {holder}; {advice}") from None
+            in_use = f"{what} is in use by {self._file.read().strip() or 'another process'}"
+            if not wait:
+                self._file.close()
+                raise FileError(f"{in_use}; {advice}") from None
+            print(f"waiting: {in_use}", file=sys.stderr)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
         with os_errors_named(path):
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -71,43 +71,23 @@ def solutions(batch, tokenizer):
 
 
 @pytest.mark.parametrize("pack", [False, True])
-def test_programs_come_out_of_training_batches_as_they_went_in(microcode, tokenizer, examples, pack):
-    expected = {r.task_id: (render(r, "raw"), r.output) for r in read_records(microcode / "valid.jsonl.gz")}
+def test_programs_come_out_of_training_batches_as_they_went_in(tokenizer, examples, pack):
+    expected = {(render(record, "raw"), record.output) for record in examples.records()}
     batches = make_batches(examples, batch_size=4, seed=0, buckets=BUCKETS, pack=pack)
     epoch = itertools.islice(batches, int(np.ceil(batches.steps_per_epoch)))
     found = set(itertools.chain(*(solutions(batch, tokenizer) for batch in epoch)))
     batches.close()
-    kept = {expected[task_id] for task_id in examples.task_ids}
-    assert found <= kept
+    assert found <= expected
     # Of each of the three buckets some batches may wait for the next epoch.
-    assert len(kept - found) < 0.06 * len(kept)
+    assert len(expected - found) < 0.06 * len(expected)
 
 
-def test_evaluation_batches_hold_every_program_in_order(microcode, tokenizer, examples):
-    expected = {r.task_id: (render(r, "raw"), r.output) for r in read_records(microcode / "valid.jsonl.gz")}
+def test_evaluation_batches_hold_every_program_in_order(tokenizer, examples):
     batches = list(evaluation_batches(examples, batch_size=32, buckets=BUCKETS))
-    assert list(itertools.chain(*(solutions(batch, tokenizer) for batch in batches))) == [
-        expected[task_id] for task_id in examples.task_ids
-    ]
+    found = list(itertools.chain(*(solutions(batch, tokenizer) for batch in batches)))
+    assert found == [(render(record, "raw"), record.output) for record in examples.records()]
     labels = np.concatenate([batch["is_correct"] for batch in batches])
     np.testing.assert_array_equal(labels[: len(examples)], examples.is_correct)
-
-
-def test_a_run_that_is_killed_goes_on_with_the_same_batches(examples, tmp_path):
-    options = {"batch_size": 16, "seed": 3, "buckets": BUCKETS}
-    whole = make_batches(examples, **options)
-    expected = list(itertools.islice(whole, 40))
-    first = make_batches(examples, **options)
-    for _ in range(25):
-        next(first)
-    (tmp_path / "state.json").write_text(json.dumps(first.get_state()))
-    second = make_batches(examples, **options)
-    second.set_state(json.loads((tmp_path / "state.json").read_text()))
-    for one, other in zip(expected[25:], itertools.islice(second, 15), strict=True):
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name], strict=True)
-    for batches in (whole, first, second):
-        batches.close()
 
 
 def test_pairs_of_the_shipped_data_keep_most_solutions_and_tell_nothing_by_length(examples):
@@ -123,8 +103,7 @@ def test_pairs_of_the_shipped_data_keep_most_solutions_and_tell_nothing_by_lengt
     difference = np.subtract.outer(correct, incorrect)
     auc = np.mean(difference > 0) + np.mean(difference == 0) / 2
     assert abs(auc - 0.5) < 0.03
-    tasks = [[examples.task_ids[row].rsplit("_", 2)[0] for row in batch["rows"]] for batch in epoch]
-    assert all(one == other for one, other in tasks)
+    assert (examples.problems[pairs[:, 0]] == examples.problems[pairs[:, 1]]).all()
 
 
 def test_the_shipped_model_brings_a_tokenizer_for_the_shipped_data(root, microcode):

@@ -1,25 +1,23 @@
 """Training batches as a resumable stream, evaluation batches as a finite one."""
 
 import hashlib
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.memory import return_freed_memory
 from wmtp_jax.data.order import Stream, batch_order, permutation
 from wmtp_jax.data.packing import first_fit
+from wmtp_jax.data.records import UNKNOWN
 from wmtp_jax.data.sampling import Sampling, sampling_streams
 
 Batch = dict[str, np.ndarray]
 
-# Batches that wait ready-made for the device.
-_PREFETCH = 2
+_PREFETCH = 2  # batches that wait ready-made for the device
 
 
 class TrainingBatches(Iterator[Batch]):
@@ -88,35 +86,30 @@ def make_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> TrainingBatches:
-    """Starts the stream of training batches.
+    """Starts the stream of training batches, at step 0.
 
     Args:
         examples: The data set.
         batch_size: Rows per global batch.
         seed: Decides the order of everything.
-        buckets: Padded lengths S. A batch has the length of its bucket: as many compiled steps as buckets.
+        buckets: Padded lengths S, ascending. A batch has the length of its bucket: as many compiled steps as buckets.
         pack: Packs several documents into each row of the largest bucket's length instead, told apart by segment ids.
             Which documents share a row is decided once; the order of rows changes with each epoch.
         sampling: Which examples make up a batch; None takes each once per epoch.
         process_index: Which part of the global batch this process makes.
         process_count: Into how many parts it is divided.
 
-    Returns:
-        The stream, at step 0.
-
     Raises:
         DataError: A setting is wrong, an example fits no bucket, or the data do not have what `sampling` asks for.
     """
-    buckets = _check_buckets(examples, buckets)
-    _check_sizes(batch_size, process_index, process_count)
-    if seed < 0:
-        raise DataError(f"seed is {seed}; expected 0 or more.")
-    score_digests = {
+    _check_lengths(examples, buckets)
+    mine = _part_of_batch(batch_size, process_index, process_count)
+    token_scores = {
         name: hashlib.sha256(np.ascontiguousarray(scores)).hexdigest() for name, scores in examples.token_scores.items()
     }
     fingerprint = {
         "examples": examples.digest,
-        "token_scores": score_digests or None,
+        "token_scores": token_scores or None,
         "seed": seed,
         "batch_size": batch_size,
         "pack": pack,
@@ -133,11 +126,11 @@ def make_batches(
             f"batch_size {batch_size} gives {share} rows to each of {process_count} process(es); expected an even "
             "number, so that no pair is torn apart."
         )
-    lengths, packed = examples.lengths, None
+    lengths = examples.lengths
     if pack:
         buckets = buckets[-1:]
-        packed = first_fit(lengths, permutation(len(examples), seed, "packing"), buckets[0])
-        lengths = packed.tokens(lengths)
+        documents, edges = first_fit(lengths, permutation(len(examples), seed, "packing"), buckets[0])
+        lengths = np.add.reduceat(lengths[documents], edges[:-1])
     if fingerprint["sampling"]:
         streams = sampling_streams(examples, sampling, batch_size=batch_size, seed=seed)
     elif len(lengths) < batch_size:
@@ -155,8 +148,8 @@ def make_batches(
         rows = rows_of(step)
         # The bucket is that of the global batch, so that all processes pad alike.
         row_length = next(bucket for bucket in buckets if bucket >= lengths[rows].max())
-        mine = rows[process_index * share : (process_index + 1) * share]
-        return collate(examples, [[row] if packed is None else packed[row] for row in mine.tolist()], row_length)
+        rows = rows[mine].tolist()
+        return collate(examples, [documents[edges[i] : edges[i + 1]] if pack else [i] for i in rows], row_length)
 
     return TrainingBatches(
         make_batch,
@@ -175,30 +168,18 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """All examples once, in their order: row b of batch i is example i * batch_size + b.
 
-    Args:
-        examples: The data set.
-        batch_size: Rows per global batch; the last batch is filled up with empty rows (segment 0).
-        buckets: Padded lengths; a batch takes the smallest that holds its longest row.
-        process_index: Which part of the global batch this process makes.
-        process_count: Into how many parts it is divided.
-
-    Returns:
-        Batches with the keys of the training batches.
-
-    Raises:
-        DataError: A setting is wrong, or an example fits no bucket.
+    The last batch is filled up with empty rows (segment 0). Arguments, keys of the batches and errors are those of
+    `make_batches`.
     """
-    buckets = _check_buckets(examples, buckets)
-    _check_sizes(batch_size, process_index, process_count)
-    share, lengths = batch_size // process_count, examples.lengths
+    _check_lengths(examples, buckets)
+    mine = _part_of_batch(batch_size, process_index, process_count)
 
     def generate() -> Iterator[Batch]:
         for start in range(0, len(examples), batch_size):
-            longest = lengths[start : start + batch_size].max()
+            longest = examples.lengths[start : start + batch_size].max()
             row_length = next(bucket for bucket in buckets if bucket >= longest)
-            first = start + process_index * share
-            rows = [[i] if i < len(examples) else [] for i in range(first, first + share)]
-            yield collate(examples, rows, row_length)
+            rows = [[i] if i < len(examples) else [] for i in range(start, start + batch_size)]
+            yield collate(examples, rows[mine], row_length)
 
     return generate()
 
@@ -220,42 +201,39 @@ def collate(examples: Examples, rows: Sequence[Sequence[int]], row_length: int) 
         float32 [B] (0 where rows is -1).
     """
     shape = (len(rows), row_length)
-    batch = {
-        "tokens": np.zeros(shape, np.int32),
-        **{name: np.zeros(shape, np.float32) for name in examples.token_scores},
-        **({"weights": np.zeros(shape, np.float32)} if examples.has_weights else {}),
-        "segment_ids": np.zeros(shape, np.int32),
-        "target_mask": np.zeros(shape, bool),
-        "is_correct": np.full(len(rows), UNKNOWN, np.int8),
-        "rows": np.full(len(rows), -1, np.int32),
-    }
+    tokens_BxS, segment_ids_BxS = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    target_mask_BxS = np.zeros(shape, bool)
+    is_correct_B, rows_B = np.full(len(rows), UNKNOWN, np.int8), np.full(len(rows), -1, np.int32)
+    names = (*examples.token_scores, *(["weights"] if examples.has_weights else []))
+    batch = {name: np.zeros(shape, np.float32) for name in names}
     for b, documents in enumerate(rows):
         end = 0
         for segment, document in enumerate(documents, start=1):
-            row = examples.rows[document]
-            prompt, (response, weights) = examples.store.prompt(row), examples.store.response(row)
+            prompt, response, weights = examples.store.read(examples.rows[document])
             begin, middle = end, end + len(prompt)
             end = middle + len(response)
-            batch["tokens"][b, begin:middle] = prompt
-            batch["tokens"][b, middle:end] = response
+            tokens_BxS[b, begin:middle] = prompt
+            tokens_BxS[b, middle:end] = response
+            segment_ids_BxS[b, begin:end] = segment
+            target_mask_BxS[b, middle:end] = True
             for name, scores in examples.token_scores.items():
                 batch[name][b, begin:end] = scores[examples.offsets[document] : examples.offsets[document + 1]]
             if weights is not None:
                 batch["weights"][b, middle:end] = weights
-            batch["segment_ids"][b, begin:end] = segment
-            batch["target_mask"][b, middle:end] = True
         if len(documents) == 1:
-            batch["is_correct"][b] = examples.is_correct[documents[0]]
-            batch["rows"][b] = documents[0]
+            is_correct_B[b], rows_B[b] = examples.is_correct[documents[0]], documents[0]
     if examples.rewards is not None:
-        batch["reward"] = np.where(batch["rows"] < 0, 0, examples.rewards[batch["rows"]]).astype(np.float32)
-    return batch
+        batch["reward"] = np.where(rows_B < 0, 0, examples.rewards[rows_B]).astype(np.float32)
+    return batch | {
+        "tokens": tokens_BxS,
+        "segment_ids": segment_ids_BxS,
+        "target_mask": target_mask_BxS,
+        "is_correct": is_correct_B,
+        "rows": rows_B,
+    }
 
 
-def _check_buckets(examples: Examples, buckets: Sequence[int]) -> tuple[int, ...]:
-    buckets = tuple(int(bucket) for bucket in buckets)
-    if not buckets or buckets[0] < 1 or any(a >= b for a, b in itertools.pairwise(buckets)):
-        raise DataError(f"buckets are {buckets}; expected one or more lengths in ascending order, e.g. (64, 96, 128).")
+def _check_lengths(examples: Examples, buckets: Sequence[int]) -> None:
     if not len(examples):
         raise DataError("there are no examples to make batches of; check the file and its filters.")
     longest = int(examples.lengths.max())
@@ -264,11 +242,13 @@ def _check_buckets(examples: Examples, buckets: Sequence[int]) -> tuple[int, ...
             f"the longest example has {longest} tokens but the largest bucket only {buckets[-1]}; "
             "expected every example to fit, so add a larger bucket or lower max_length."
         )
-    return buckets
 
 
-def _check_sizes(batch_size: int, process_index: int, process_count: int) -> None:
+def _part_of_batch(batch_size: int, process_index: int, process_count: int) -> slice:
+    """This process's rows of the global batch."""
     if batch_size < 1 or batch_size % process_count:
         raise DataError(f"batch_size is {batch_size}; expected a positive multiple of the {process_count} process(es).")
     if not 0 <= process_index < process_count:
         raise DataError(f"process_index is {process_index}; expected 0 to {process_count - 1}.")
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)

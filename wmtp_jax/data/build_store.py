@@ -1,19 +1,14 @@
-"""Tokenizes a file of records into columns: blocks of lines in worker processes, columns in the order of the file."""
+"""Tokenizes a file of records into columns: blocks of lines, of a large file in worker processes."""
 
 import collections
 import contextlib
+import dataclasses
 import hashlib
+import io
 import itertools
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import struct
-import threading
 import zlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +16,13 @@ import numpy as np
 
 from wmtp_jax.data.encoding import response_weights
 from wmtp_jax.data.errors import DataError
-from wmtp_jax.data.records import parse_record, task_of
+from wmtp_jax.data.records import UNKNOWN, parse_record, task_of
 from wmtp_jax.data.templates import render
 from wmtp_jax.data.tokenizer import Tokenizer
+from wmtp_jax.data.workers import map_in_workers
 from wmtp_jax.jsonl import read_lines
 from wmtp_jax.progress import Progress
 
-UNKNOWN = -1
 TOKEN_COLUMNS = ("prompt_ids", "response_ids", "response_weights")
 _DTYPES = {
     "prompt": "<i4",
@@ -46,18 +41,16 @@ _DTYPES = {
 _BLOCK_BYTES = 2 << 20
 _PARALLEL_BYTES = 8 << 20  # smaller files are tokenized before worker processes would have started
 _REMEMBERED_PROMPTS = 1 << 18  # the solutions of a problem are near each other, so memory stays flat
-_HEADER_BYTES = 128
 
-
-# Columns of a block of lines; names that its numbers of prompts, problems and difficulties stand for; any weights?
+# Columns of a block of lines; the texts that its numbers of prompts, problems and difficulties stand for; any weights?
 _Block = tuple[dict[str, np.ndarray], dict[str, list[Any]], bool]
 
 
 def npy_header(dtype: str, length: int) -> bytes:
-    """The 128 bytes before the data of a one-dimensional .npy file."""
-    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({length},), }}"
-    size = _HEADER_BYTES - 10
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", size) + text.ljust(size - 1).encode() + b"\n"
+    """What precedes the data of a one-dimensional .npy file; of the same size for every length."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype, "fortran_order": False, "shape": (length,)})
+    return header.getvalue()
 
 
 def build_columns(
@@ -81,16 +74,17 @@ def _build(directory: Path, encode: "_Encoder") -> tuple[dict[str, dict[str, Any
     dtypes = _DTYPES | dict.fromkeys(("prompt_ids", "response_ids"), encode.tokenizer.dtype.str)
     if not encode.with_weights:
         del dtypes["response_weights"]
-    named = ("prompt", "problem", "difficulty")
-    numbers = {name: collections.defaultdict(itertools.count().__next__) for name in named}
+    numbers = {
+        name: collections.defaultdict(itertools.count().__next__) for name in ("prompt", "problem", "difficulty")
+    }
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context(_ColumnFile(directory / f"{name}.npy", dtypes[name])) for name in dtypes}
-        for columns, names, has_weights in _encoded_blocks(encode):
+        for columns, texts, has_weights in _encoded_blocks(encode):
             if has_weights and not encode.with_weights:
                 return None
             if len(numbers["prompt"]) > _REMEMBERED_PROMPTS:
                 numbers["prompt"].clear()
-            of_block = {name: np.array([known[value] for value in names[name]]) for name, known in numbers.items()}
+            of_block = {name: np.array([known[text] for text in texts[name]]) for name, known in numbers.items()}
             columns |= {name: of_block[name][columns[name]] for name in numbers}
             new = of_block["prompt"] >= files["prompt_length"].length
             columns["prompt_ids"] = columns["prompt_ids"][np.repeat(new, columns["prompt_length"])]
@@ -108,7 +102,7 @@ class _ColumnFile:
     def __init__(self, path: Path, dtype: str):
         self._dtype, self._sha256, self.length = dtype, hashlib.sha256(), 0
         self._file = open(path, "wb")  # noqa: SIM115 (see __exit__)
-        self._file.write(bytes(_HEADER_BYTES))
+        self._file.write(npy_header(dtype, 0))
 
     def append(self, values: np.ndarray) -> None:
         data = np.ascontiguousarray(values, self._dtype)
@@ -130,11 +124,14 @@ class _ColumnFile:
         self._file.close()
 
 
+@dataclasses.dataclass(frozen=True)
 class _Encoder:
     """Encodes blocks of lines; goes to worker processes whole."""
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, template: str, *, with_weights: bool):
-        self.path, self.tokenizer, self.template, self.with_weights = path, tokenizer, template, with_weights
+    path: Path
+    tokenizer: Tokenizer
+    template: str
+    with_weights: bool
 
     def __call__(self, first: int, lines: list[bytes]) -> _Block:
         """Encodes lines, of which the first has the number `first`, counted from 1."""
@@ -170,8 +167,8 @@ class _Encoder:
         columns = {name: np.array(values, _DTYPES[name]) for name, values in numbers.items()}
         columns |= {name: np.concatenate(arrays) for name, arrays in tokens.items()}
         digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in prompts]
-        names = {"prompt": digests, "problem": problems, "difficulty": difficulties}
-        return columns, names, any(record.weights is not None for record in records)
+        texts = {"prompt": digests, "problem": problems, "difficulty": difficulties}
+        return columns, texts, any(record.weights is not None for record in records)
 
 
 def _distinct(values: Iterable[str]) -> tuple[list[str], list[int]]:
@@ -184,40 +181,26 @@ def _distinct(values: Iterable[str]) -> tuple[list[str], list[int]]:
 def _encoded_blocks(encode: _Encoder) -> Iterator[_Block]:
     """All blocks of the file in order; of a large file, encoded by all cores."""
     path = encode.path
-    if path.stat().st_size < _PARALLEL_BYTES:
-        for first, lines in _blocks(path):
-            yield encode(first, lines)
+    size = path.stat().st_size
+    if size < _PARALLEL_BYTES:
+        yield from itertools.starmap(encode, _blocks(path))
         return
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool = ProcessPoolExecutor(
-        # Not forked: the process may have threads (jax has), which a fork would leave in any state.
-        workers,
-        multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(encode,),
+    killed = DataError(
+        f"{path}: a process that tokenized it was killed, perhaps for want of memory; close other programs or allow "
+        "fewer cores (taskset -c 0 COMMAND), and start again."
     )
-    waiting: collections.deque[tuple[int, Future[_Block]]] = collections.deque()
     # A compressed file does not say how long its text is; texts of programs shrink to about a fifth.
-    size = path.stat().st_size * (5 if path.name.endswith(".gz") else 1)
-    try:
-        with Progress(size / 1e6, f"tokenize {path.name}", unit="MB") as progress:
-            for block in itertools.chain(_blocks(path), [None] * 2 * workers):
-                if block is not None:
-                    waiting.append((sum(map(len, block[1])), pool.submit(_encode_in_worker, *block)))
-                if waiting and (block is None or len(waiting) > 2 * workers):
-                    done, future = waiting.popleft()
-                    yield future.result()
-                    progress.advance(done / 1e6)
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"{path}: a worker that tokenizes it was stopped, perhaps for want of memory; make room and start again."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    total = size * (5 if path.name.endswith(".gz") else 1)
+    blocks = map_in_workers(encode, _blocks(path), workers, when_killed=killed)
+    with Progress(total / 1e6, f"tokenize {path.name}", unit="MB") as progress, contextlib.closing(blocks):
+        for block in blocks:
+            progress.advance(int(block[0]["line_length"].sum()) / 1e6)
+            yield block
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
-    """(number of the first line, lines) of chunks of about the given number of bytes."""
+    """(number of the first line, lines) of about 2 MB each."""
     lines, size, first = [], 0, 1
     for line in read_lines(path):
         lines.append(line)
@@ -227,22 +210,3 @@ def _blocks(path: Path) -> Iterator[tuple[int, list[bytes]]]:
             first, lines, size = first + len(lines), [], 0
     if lines:
         yield first, lines
-
-
-_encode_in_this_worker: _Encoder
-
-
-def _start_worker(encode: _Encoder) -> None:
-    global _encode_in_this_worker
-    _encode_in_this_worker = encode
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops its workers
-
-    def end_with_parent() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def _encode_in_worker(first: int, lines: list[bytes]) -> _Block:
-    return _encode_in_this_worker(first, lines)

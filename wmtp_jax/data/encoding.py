@@ -16,9 +16,7 @@ class Example:
     Attributes:
         tokens: int32 [n], BOS + prompt + response + EOS.
         target_mask: bool [n], True on the response's tokens and the EOS.
-        is_correct: The record's label.
-        task_id: The record's task id.
-        difficulty: The record's metadata.difficulty as text; empty when there is none.
+        is_correct, task_id, difficulty: The record's.
         weights: float32 [n], the record's weight of each target token, 0 on the prompt; None when it gives none.
     """
 
@@ -36,18 +34,9 @@ def encode_prompt(prompt: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def encode_record(record: Record, tokenizer: Tokenizer, template: str, max_length: int) -> Example | None:
-    """Encodes a record as BOS + prompt + response + EOS.
+    """Encodes a record as BOS + prompt + response + EOS; None when that is over `max_length`: no solution is ever cut.
 
     Prompt and response are encoded apart, so that a prompt has the ids in training that it has in generation.
-
-    Args:
-        record: The record.
-        tokenizer: The tokenizer.
-        template: Name of the prompt template.
-        max_length: Largest number of tokens, BOS and EOS included.
-
-    Returns:
-        The example, or None when it is longer than `max_length`: a solution is never cut.
     """
     prompt_ids = encode_prompt(render(record, template), tokenizer)
     response_ids = [*tokenizer.encode_continuation(record.output), tokenizer.eos_id]
@@ -69,15 +58,12 @@ def encode_record(record: Record, tokenizer: Tokenizer, template: str, max_lengt
 
 
 def response_weights(record: Record, ids: np.ndarray | list[int], tokenizer: Tokenizer) -> np.ndarray:
-    """The weight of each token of a response: the mean over the characters that it covers.
+    """The weight of each token of a record's output, of which these are the ids, and of EOS, which has 1.
 
-    Args:
-        record: Its `weights` are spans of characters of its output; characters outside weigh 1.
-        ids: [number of tokens], of the output, without EOS.
-        tokenizer: That made them.
+    A token has the mean weight of the characters that it covers, a byte of a character that of the character.
 
     Returns:
-        float32 [number of tokens + 1]; a byte of a character has the weight of the character, EOS has 1.
+        float32 [number of tokens + 1].
 
     Raises:
         DataError: The tokens do not spell the output, see `Tokenizer.spans`.

@@ -4,4 +4,4 @@ from wmtp_jax.errors import UserError
 
 
 class DataError(UserError):
-    """A file of records, a tokenizer or a batch setting cannot be used; the sentence names file and line."""
+    """A record, a tokenizer, the tokens in the cache or a setting of the batches cannot be used."""

@@ -8,37 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.encoding import Example
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.memory import return_freed_memory
-from wmtp_jax.data.records import Record, task_of
+from wmtp_jax.data.records import UNKNOWN, Record, task_of
 from wmtp_jax.data.token_store import TokenStore, offsets_of, open_store
 from wmtp_jax.data.tokenizer import Tokenizer
 from wmtp_jax.errors import shown
 
-POLICY_SAMPLES = ("correct", "all")
-OVER_LENGTH = ("drop", "error")
-
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What became of the records of a file.
-
-    Attributes:
-        read: Records in the file.
-        kept: Records that became examples.
-        over_length: Left out because they have more tokens than allowed.
-        incorrect: Left out because they are labelled incorrect.
-        not_clean: Left out because they are not marked clean.
-        over_cap: Left out because their problem has enough solutions of that label.
-    """
+    """How many records of a file were read and kept, and how many were left out, by reason."""
 
     read: int
     kept: int
-    over_length: int
-    incorrect: int
-    not_clean: int
+    over_length: int = 0
+    incorrect: int = 0
+    not_clean: int = 0
     over_cap: int = 0
 
     def __str__(self) -> str:
@@ -92,15 +79,10 @@ class Examples:
         """The number of examples."""
         return len(self.rows)
 
-    @property
-    def prompt_lengths(self) -> np.ndarray:
-        """int32 [n], BOS included: the number of leading tokens that are no targets."""
-        return self.store.prompt_length(self.rows)
-
     @functools.cached_property
     def lengths(self) -> np.ndarray:
         """int32 [n], tokens per example."""
-        return self.prompt_lengths + self.store.columns["response_length"][self.rows]
+        return self.store.prompt_length(self.rows) + self.store.columns["response_length"][self.rows]
 
     @functools.cached_property
     def offsets(self) -> np.ndarray:
@@ -114,28 +96,16 @@ class Examples:
 
     def tokens(self, example: int) -> np.ndarray:
         """int32 [length], BOS + prompt + response + EOS of one example."""
-        row = self.rows[example]
-        return np.concatenate([self.store.prompt(row), self.store.response(row)[0]]).astype(np.int32)
-
-    def weights(self, example: int) -> np.ndarray:
-        """float32 [length], the record's weight of each target token; 0 on the prompt."""
-        row = self.rows[example]
-        return np.concatenate([np.zeros(self.store.prompt_length(row), np.float32), self.store.response(row)[1]])
+        return np.concatenate(self.store.read(self.rows[example])[:2]).astype(np.int32)
 
     def records(self) -> Iterator[Record]:
         """The examples' records in their order, read from the file again."""
         return self.store.records(self.rows)
 
-    def record(self, example: int) -> Record:
-        """One example's record; of a compressed file, all before it are read too."""
-        return next(self.store.records(self.rows[example : example + 1]))
-
-    @functools.cached_property
-    def task_ids(self) -> Sequence[str]:
-        """The examples' task ids; those of a file are read from it when asked for."""
-        if self.store.task_ids is None:
-            return _TaskIds(self)
-        return tuple(self.store.task_ids[row] for row in self.rows)
+    def task_id(self, example: int) -> str:
+        """One example's task id; that of a file is read from it, of a compressed one with all before it."""
+        row = self.rows[example]
+        return next(self.store.records([row])).task_id if self.store.task_ids is None else self.store.task_ids[row]
 
     @functools.cached_property
     def digest(self) -> str:
@@ -147,30 +117,8 @@ class Examples:
         return state.hexdigest()
 
 
-class _TaskIds(Sequence[str]):
-    def __init__(self, examples: Examples):
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, example: int) -> str:
-        return self._examples.record(range(len(self))[example]).task_id
-
-    def __iter__(self) -> Iterator[str]:
-        return (record.task_id for record in self._examples.records())
-
-
-def from_examples(examples: list[Example], counts: Counts | None = None) -> Examples:
-    """A data set of single examples, in memory.
-
-    Args:
-        examples: The examples; a target mask must be False on the prompt and True on all that follows.
-        counts: What was left out before; None when nothing was.
-
-    Returns:
-        The data set; its store has one prompt per example.
-    """
+def from_examples(examples: Sequence[Example]) -> Examples:
+    """A data set in memory; the target masks must be False on the prompt and True on all that follows."""
     n = len(examples)
     names = tuple(sorted({example.difficulty for example in examples}))
     problems: dict[str, int] = {}
@@ -194,19 +142,12 @@ def from_examples(examples: list[Example], counts: Counts | None = None) -> Exam
             for example, response in zip(examples, responses, strict=True)
         ]
         columns["response_weights"] = _joined(weights, np.float32)
-    task_ids = tuple(example.task_id for example in examples)
+    task_ids = [example.task_id for example in examples]
     state = hashlib.sha256("\0".join((*names, "", *task_ids)).encode())
     for name, column in columns.items():
         state.update(f"{name} {len(column)}".encode() + column.tobytes())
-    return Examples(
-        store=TokenStore(columns, names, state.hexdigest(), task_ids=task_ids),
-        rows=np.arange(n, dtype=np.int32),
-        is_correct=columns["is_correct"],
-        problems=columns["problem"],
-        difficulty=columns["difficulty"],
-        difficulty_names=names,
-        counts=counts or Counts(read=n, kept=n, over_length=0, incorrect=0, not_clean=0),
-    )
+    store = TokenStore(columns, names, state.hexdigest(), task_ids=task_ids)
+    return _select(store, np.arange(n, dtype=np.int32), Counts(n, n))
 
 
 def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
@@ -234,8 +175,8 @@ def load_examples(
         template: Name of the prompt template.
         max_length: Largest number of tokens per example, BOS and EOS included.
         over_length: What happens to a longer record: "drop" leaves it out and counts it, "error" refuses the file.
-        policy_samples: "correct" leaves out records labelled incorrect (unlabelled ones are imitated); "all" keeps
-            both. A critic learns from both: its objectives load "all" and mask the imitation by `is_correct`.
+        policy_samples: "correct" leaves out records labelled incorrect and keeps unlabelled ones; "all" keeps both. A
+            critic learns from both: its objectives load "all", and their policy mask chooses by `is_correct`.
         clean_only: Keeps only records whose metadata.clean is true (the data of a reference model).
         max_per_problem: Largest number of correct, of incorrect and of unlabelled solutions kept per problem; 0 keeps
             all. The first of the file that pass the other filters are kept, so no seed decides what the data are.
@@ -244,74 +185,68 @@ def load_examples(
         The examples, in the order of the file.
 
     Raises:
-        DataError: A record or an option is wrong, or no record is left.
+        UserError: A record is wrong, or none is left.
     """
-    chosen = {"policy_samples": (policy_samples, POLICY_SAMPLES), "over_length": (over_length, OVER_LENGTH)}
-    for name, (value, choices) in chosen.items():
-        if value not in choices:
-            raise DataError(f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
-    if max_per_problem < 0:
-        raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (all) or more.")
     store = open_store(path, tokenizer, template)
-    columns = store.columns
-    fitting = store.prompt_length(slice(None)) + columns["response_length"] <= max_length
-    labels, problems = columns["is_correct"], columns["problem"]
-    not_clean = np.zeros(len(store), bool)
-    if clean_only:
-        if len(unknown := np.flatnonzero(columns["clean"] == UNKNOWN)):
-            raise DataError(
-                f"{path}:{unknown[0] + 1}: metadata.clean is not true or false, but clean_only was asked for; add it "
-                "or drop the option."
-            )
-        not_clean = columns["clean"] != 1
-    incorrect = ~not_clean & (labels == 0) if policy_samples == "correct" else np.zeros(len(store), bool)
-    rows, over_cap = select_rows(~not_clean & ~incorrect, fitting, problems, labels, max_per_problem)
-    too_long = ~(not_clean | incorrect | over_cap | fitting)
+    labels, clean = store.columns["is_correct"], store.columns["clean"]
+    if clean_only and (clean == UNKNOWN).any():
+        raise DataError(
+            f"{path}:{np.argmax(clean == UNKNOWN) + 1}: metadata.clean is not true or false, but clean_only was asked "
+            "for; add it or drop the option."
+        )
+    not_clean = (clean != 1) & clean_only
+    incorrect = (labels == 0) & ~not_clean & (policy_samples == "correct")
+    wanted = ~(not_clean | incorrect)
+    fitting = store.prompt_length(slice(None)) + store.columns["response_length"] <= max_length
+    over_cap = np.zeros(len(store), bool)
+    if max_per_problem:
+        over_cap = _after_the_first(max_per_problem, np.flatnonzero(wanted), store.columns["problem"], labels, fitting)
+    too_long = wanted & ~over_cap & ~fitting
     if over_length == "error" and too_long.any():
         row = int(np.argmax(too_long))
         raise DataError(
             f"{path}:{row + 1}: the record {shown(next(store.records([row])).task_id)} has more than max_length "
             f"{max_length} tokens; raise max_length or set over_length to 'drop'."
         )
+    rows = np.flatnonzero(wanted & fitting & ~over_cap).astype(np.int32)
     counts = Counts(len(store), len(rows), *(int(np.sum(out)) for out in (too_long, incorrect, not_clean, over_cap)))
     if not len(rows):
         raise DataError(
             f"{path}: nothing to train on, {counts}; change max_length {max_length}, the filters or the file."
         )
+    return _select(store, rows, counts)
+
+
+def _after_the_first(
+    n: int, rows: np.ndarray, problems: np.ndarray, labels: np.ndarray, fitting: np.ndarray
+) -> np.ndarray:
+    """Which of all records are those of `rows` that come after the first n fitting ones of their problem and label."""
+    key = problems[rows].astype(np.int64) * 3 + labels[rows] + 1
+    rows = rows[np.argsort(key, kind="stable")]
+    key = np.sort(key, kind="stable")
+    before = np.cumsum(fitting[rows]) - fitting[rows]
+    after = np.zeros(len(fitting), bool)
+    after[rows] = before - before[np.searchsorted(key, key)] >= n
+    return after
+
+
+def _select(store: TokenStore, rows: np.ndarray, counts: Counts) -> Examples:
     # Where all are kept, the columns of the store itself, which take no memory.
     kept = slice(None) if len(rows) == len(store) else rows
-    codes, names = columns["difficulty"][kept], store.difficulty_names
+    codes, names = store.columns["difficulty"][kept], store.difficulty_names
     occurring = np.zeros(len(names), bool)
     occurring[codes] = True
     order = sorted(np.flatnonzero(occurring).tolist(), key=names.__getitem__)
     position = np.zeros(len(names), np.int32)
     position[order] = np.arange(len(order))
-    return_freed_memory()
-    return Examples(
+    examples = Examples(
         store=store,
         rows=rows,
-        is_correct=labels[kept],
-        problems=problems[kept],
+        is_correct=store.columns["is_correct"][kept],
+        problems=store.columns["problem"][kept],
         difficulty=position[codes],
         difficulty_names=tuple(names[code] for code in order),
         counts=counts,
     )
-
-
-def select_rows(
-    wanted: np.ndarray, fitting: np.ndarray, problems: np.ndarray, labels: np.ndarray, cap: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Chooses the records that are wanted, fitting, and among the first `cap` of their problem and label (0: all).
-
-    Returns:
-        int32 [kept] numbers of the records; bool [n], the wanted ones that come when their problem has enough.
-    """
-    over_cap = np.zeros(len(wanted), bool)
-    if cap:
-        rows = np.flatnonzero(wanted)
-        key = problems[rows].astype(np.int64) * 3 + labels[rows] + 1
-        rows = rows[np.argsort(key, kind="stable")]
-        key = np.sort(key, kind="stable")
-        taken = np.cumsum(fitting[rows]) - fitting[rows]
-        over_cap[rows] = taken - taken[np.searchsorted(key, key)] >= cap
-    return np.flatnonzero(wanted & fitting & ~over_cap).astype(np.int32), over_cap
+    return_freed_memory()
+    return examples

@@ -49,14 +49,9 @@ class Stream:
 def batch_order(
     streams: Sequence[Stream], lengths: np.ndarray, *, buckets: Sequence[int], seed: int
 ) -> Callable[[int], np.ndarray]:
-    """Which examples (or packed rows) make up each batch.
+    """Which examples (or packed rows) of these lengths make up each batch.
 
-    Args:
-        streams: What batches are made of.
-        lengths: int [n], tokens of each example or row.
-        buckets: Padded lengths, ascending; the items of a stream's part of a batch are of one bucket, but for those
-            that fill up a batch of the next larger one, which would have less than a batch.
-        seed: The run's seed.
+    A stream's part of a batch is of one bucket, but for items that fill up one that has less than a batch.
 
     Returns:
         From a step, counted from 0, to int32 [rows of a batch]: the rows of an item side by side, the items of several

@@ -5,40 +5,13 @@ fill rows to 97 % where this fills 99 %, and take 110 microseconds per document 
 log-normal lengths), which is seven minutes at every start on millions of documents.
 """
 
-import dataclasses
-
 import numpy as np
 
 # Documents that are packed together: more waste less space and cost more time.
 _WINDOW = 1024
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """Documents grouped into rows.
-
-    Attributes:
-        documents: int64 [number of documents], row after row.
-        offsets: int64 [number of rows + 1]; row r holds documents[offsets[r]:offsets[r + 1]].
-    """
-
-    documents: np.ndarray
-    offsets: np.ndarray
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        """The documents of one row."""
-        return self.documents[self.offsets[row] : self.offsets[row + 1]]
-
-    def tokens(self, lengths: np.ndarray) -> np.ndarray:
-        """Tokens per row, of the lengths of all documents."""
-        return np.add.reduceat(lengths[self.documents], self.offsets[:-1])
-
-
-def first_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> Rows:
+def first_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
     """Packs whole documents into rows: first fit, longest first, within windows of the given order.
 
     Windows keep time linear in the number of documents, and each row a random draw from the data.
@@ -47,6 +20,9 @@ def first_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> Rows:
         lengths: int [n], tokens per document, each at most `capacity`.
         order: int [n], the order in which documents are taken.
         capacity: Tokens per row.
+
+    Returns:
+        int64 [n], the documents row after row; int64 [rows + 1], where in it rows begin and end.
     """
     rows: list[list[int]] = []
     for start in range(0, len(order), _WINDOW):
@@ -62,7 +38,5 @@ def first_fit(lengths: np.ndarray, order: np.ndarray, capacity: int) -> Rows:
             filled[row].append(document)
             room[row] -= lengths[document]
         rows += filled
-    return Rows(
-        documents=np.array([document for row in rows for document in row], np.int64),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)]),
-    )
+    documents = np.array([document for row in rows for document in row], np.int64)
+    return documents, np.cumsum([0, *map(len, rows)], dtype=np.int64)

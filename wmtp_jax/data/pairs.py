@@ -1,7 +1,5 @@
 """A correct and an incorrect solution of one problem, side by side; on request so that length tells nothing."""
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 
 from wmtp_jax.data.errors import DataError
@@ -13,7 +11,6 @@ from wmtp_jax.data.order import permutation
 _TOLERANCE = 10
 _LEAST_ROUNDS = 8
 _MOST_PAIRS = 1 << 22
-_AT_ONCE = 1 << 18  # pairs that are chosen together, so that their numbers take little memory
 
 
 def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,19 +26,21 @@ def random_pairs(examples: Examples, rows: np.ndarray, *, seed: int) -> tuple[np
 
     Returns:
         int32 [P, 2], (correct, incorrect) example numbers, no example twice in a round; int32 [P], the round of each.
+
+    Raises:
+        DataError: No problem has both labels.
     """
     sides = _Sides(examples, rows[permutation(len(rows), seed, "partners")])
-    n_pairs, larger = int(sides.pairs.sum()), np.maximum(*sides.counts)
+    n_pairs, larger = len(sides.problem), np.maximum(*sides.counts)
     if not n_pairs:
-        return np.zeros((0, 2), np.int32), np.zeros(0, np.int32)
+        raise _no_pairs()
     needed = int(np.max(-(-larger // np.maximum(sides.pairs, 1)), where=sides.pairs > 0, initial=_LEAST_ROUNDS))
     n_rounds = min(needed, max(1, _MOST_PAIRS // n_pairs))
-
-    def next_ones(problem: np.ndarray, slot: np.ndarray, turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        n = sides.pairs[problem]
-        return turn * n + slot, turn * n + (slot + turn) % n
-
-    return sides.pick(next_ones, n_rounds), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
+    n = sides.pairs[sides.problem]
+    pairs = np.zeros((n_rounds, n_pairs, 2), np.int32)
+    for number in range(n_rounds):
+        pairs[number] = sides.pick(number * n + sides.slot, number * n + (sides.slot + number) % n)
+    return pairs.reshape(-1, 2), np.repeat(np.arange(n_rounds, dtype=np.int32), n_pairs)
 
 
 def length_balanced_pairs(
@@ -68,13 +67,10 @@ def length_balanced_pairs(
     """
     rows = np.arange(len(examples), dtype=np.int32) if rows is None else rows
     sides = _Sides(examples, rows[stable_order(examples.lengths[rows])])
-
-    def even_ranks(problem: np.ndarray, slot: np.ndarray, turn: np.ndarray) -> list[np.ndarray]:
-        return [(2 * slot + 1) * count[problem] // (2 * sides.pairs[problem]) for count in sides.counts]
-
-    pairs = sides.pick(even_ranks, n_rounds=1)
+    n = sides.pairs[sides.problem]
+    pairs = sides.pick(*((2 * sides.slot + 1) * count[sides.problem] // (2 * n) for count in sides.counts))
     if not len(pairs):
-        raise no_pairs()
+        raise _no_pairs()
     difference = examples.lengths[pairs[:, 0]] - examples.lengths[pairs[:, 1]]
     group_of_pair = np.zeros(len(pairs), np.int32) if groups is None else groups[pairs[:, 0]]
     kept = [np.flatnonzero(difference == 0)]
@@ -91,8 +87,7 @@ def length_balanced_pairs(
     return chosen[stable_order(chosen[:, 0])]
 
 
-def no_pairs() -> DataError:
-    """What is said when there is nothing to pair."""
+def _no_pairs() -> DataError:
     return DataError(
         "no problem has both a correct and an incorrect solution, so there are no pairs; expected task ids "
         "NAME_correct_N and NAME_incorrect_N of one NAME, so bring such data or drop pairs."
@@ -121,6 +116,8 @@ class _Sides:
     Attributes:
         counts: (correct, incorrect) solutions of each problem.
         pairs: How many pairs each problem gives.
+        problem: Of each pair of a round.
+        slot: The number of each pair of a round among those of its problem.
     """
 
     def __init__(self, examples: Examples, rows: np.ndarray):
@@ -129,22 +126,13 @@ class _Sides:
         self._rows = [rows[examples.is_correct[rows] == label] for label in (1, 0)]
         self.counts = [np.bincount(examples.problems[side], minlength=n) for side in self._rows]
         self.pairs = np.minimum(*self.counts)
+        self.problem = np.repeat(np.arange(n), self.pairs)
+        self.slot = np.arange(len(self.problem)) - (np.cumsum(self.pairs) - self.pairs)[self.problem]
 
-    def pick(self, choose: Callable[..., Sequence[np.ndarray]], n_rounds: int) -> np.ndarray:
-        """int32 [n_rounds * pairs, 2], (correct, incorrect) example numbers.
-
-        Args:
-            choose: From the problem of each pair, the pair's number among those of its problem and its round to the
-                numbers of a correct and an incorrect solution of the problem, counted round and round.
-            n_rounds: How often each problem gives its pairs.
-        """
-        ends, n_pairs = np.cumsum(self.pairs), int(self.pairs.sum())
-        picked = np.zeros((n_rounds * n_pairs, 2), np.int32)
-        for begin in range(0, len(picked), _AT_ONCE):
-            turn, number = np.divmod(np.arange(begin, min(begin + _AT_ONCE, len(picked))), n_pairs)
-            problem = np.searchsorted(ends, number, side="right")
-            chosen = choose(problem, number - (ends - self.pairs)[problem], turn)
-            for column, (side, count) in enumerate(zip(self._rows, self.counts, strict=True)):
-                first = np.cumsum(count) - count
-                picked[begin : begin + _AT_ONCE, column] = side[first[problem] + chosen[column] % count[problem]]
+    def pick(self, correct: np.ndarray, incorrect: np.ndarray) -> np.ndarray:
+        """int32 [pairs of a round, 2], the solutions of these numbers in each pair's problem, counted in turns."""
+        picked = np.zeros((len(self.problem), 2), np.int32)
+        for i, number in enumerate((correct, incorrect)):
+            first = np.cumsum(self.counts[i]) - self.counts[i]
+            picked[:, i] = self._rows[i][first[self.problem] + number % self.counts[i][self.problem]]
         return picked

@@ -42,6 +42,7 @@ class Record:
         return "" if difficulty is None else str(difficulty)
 
 
+UNKNOWN = -1  # the label of a record in a column of numbers where nobody has said
 _SOLUTION = re.compile(r"_(?:in)?correct_\d+$")
 
 # Field name -> (accepted types, how the message calls them).
@@ -67,12 +68,7 @@ def task_of(task_id: str) -> str:
 def read_records(path: str | Path) -> Iterator[Record]:
     """Reads a `.jsonl` or `.jsonl.gz` file record by record; line i of the file is the i-th record.
 
-    Args:
-        path: The file: UTF-8, one JSON object per line, every field of `Record` present (but for weights, which is
-            optional) and no other.
-
-    Yields:
-        The records in the order of the file.
+    Each line is a JSON object with every field of `Record` (but for weights, which is optional) and no other.
 
     Raises:
         UserError: At the first line that is not such a record, or when the file is missing, empty or cut short.
@@ -82,17 +78,11 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def parse_record(line: bytes, where: str) -> Record:
-    """Checks one line of a JSONL file and turns it into a record.
-
-    Args:
-        line: The bytes of the line, with or without its line end.
-        where: "FILE:LINE", the beginning of every message.
-
-    Returns:
-        The record.
+    """The record that a line of a JSONL file holds.
 
     Raises:
-        UserError: The line is not UTF-8, not one JSON object, or not of the record's fields and types.
+        UserError: The line is not UTF-8, not one JSON object, or not of the record's fields and types; the message
+            begins with `where`, "FILE:LINE".
     """
     return _record(parse_object(line, where), where)
 

@@ -1,18 +1,17 @@
 """Which solutions make up a batch: labels in a set ratio, pairs of one problem, some difficulties more often."""
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wmtp_jax.data.build_store import UNKNOWN
 from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.examples import Examples
 from wmtp_jax.data.order import Stream
-from wmtp_jax.data.pairs import length_balanced_pairs, no_pairs, random_pairs
+from wmtp_jax.data.pairs import length_balanced_pairs, random_pairs
+from wmtp_jax.data.records import UNKNOWN
 from wmtp_jax.errors import shown
 
 
@@ -26,7 +25,7 @@ class Sampling:
         pairs: Rows 2i and 2i + 1 of a batch are a correct and an incorrect solution of one problem, in this order.
         length_balanced: Only pairs as `length_balanced_pairs` chooses them; without it partners are drawn at random.
         difficulty_weights: (difficulty, weight) or a mapping: how often rows of that difficulty are drawn relative to
-            the others; 1 where not named, 0 leaves them out.
+            the others, finite and 0 or more; 1 where not named, 0 leaves them out.
     """
 
     correct_ratio: float = 0.0
@@ -35,36 +34,13 @@ class Sampling:
     difficulty_weights: Mapping[str, float] | Iterable[tuple[str, float]] = ()
 
     def __post_init__(self):
-        """Refuses what contradicts itself.
-
-        Raises:
-            DataError: A value is out of its range, or two of them exclude each other.
-        """
-        if not 0 <= self.correct_ratio <= 1:
-            raise DataError(
-                f"correct_ratio is {self.correct_ratio}; expected a share of the rows from 0 (as in the data) to 1."
-            )
+        """Refuses what contradicts itself, with a DataError."""
         if self.pairs and self.correct_ratio not in (0, 0.5):
             raise DataError(
                 f"correct_ratio is {self.correct_ratio} but pairs are half correct; set it to 0.5 or drop pairs."
             )
-        if self.length_balanced and not self.pairs:
-            raise DataError(
-                "length_balanced chooses among pairs but pairs is off; switch it on or drop length_balanced."
-            )
-        try:
-            weights = tuple(
-                sorted((str(name), float(weight)) for name, weight in dict(self.difficulty_weights).items())
-            )
-        except (TypeError, ValueError):
-            raise DataError(
-                f"difficulty_weights are {shown(self.difficulty_weights)}; expected pairs of a difficulty and a "
-                "number, e.g. (('easy', 0.5), ('hard', 2.0))."
-            ) from None
-        for name, weight in weights:
-            if not (0 <= weight and math.isfinite(weight)):
-                raise DataError(f"the weight of difficulty '{name}' is {weight}; expected a finite number, 0 or more.")
-        object.__setattr__(self, "difficulty_weights", weights)
+        weights = sorted((str(name), float(weight)) for name, weight in dict(self.difficulty_weights).items())
+        object.__setattr__(self, "difficulty_weights", tuple(weights))
 
     @property
     def fingerprint(self) -> dict[str, Any] | None:
@@ -75,11 +51,7 @@ class Sampling:
 
 
 def require_labels(examples: Examples, path: str | Path = "the data") -> None:
-    """Refuses data from which nothing can be learned about right and wrong.
-
-    Args:
-        examples: The data set.
-        path: Where it comes from, for the message.
+    """Refuses data from which nothing can be learned about correct and incorrect; `path` is named in the message.
 
     Raises:
         DataError: An example has no label, or all have the same.
@@ -88,7 +60,7 @@ def require_labels(examples: Examples, path: str | Path = "the data") -> None:
     if len(unlabelled):
         raise DataError(
             f"{path}: {len(unlabelled)} of {len(examples)} examples have no label (is_correct null), the first is "
-            f"'{examples.task_ids[unlabelled[0]]}'; expected true or false in each, so label or remove them."
+            f"{shown(examples.task_id(unlabelled[0]))}; expected true or false in each, so label or remove them."
         )
     n_correct = int(np.sum(examples.is_correct == 1))
     if n_correct in (0, len(examples)):
@@ -128,8 +100,6 @@ def sampling_streams(examples: Examples, sampling: Sampling, *, batch_size: int,
             pairs = length_balanced_pairs(examples, rows=rows, groups=groups)
         else:
             pairs, rounds = random_pairs(examples, rows, seed=seed)
-        if not len(pairs):
-            raise no_pairs()
         return [stream(pairs, batch_size // 2, "pairs of a correct and an incorrect solution", rounds)]
     if not sampling.correct_ratio:
         return [stream(rows[:, None], batch_size, "rows of a weight above 0")]
@@ -154,7 +124,9 @@ def _difficulty_weights(examples: Examples, sampling: Sampling) -> np.ndarray:
     weights = np.ones(len(examples.difficulty_names))
     for name, weight in sampling.difficulty_weights:
         if name not in examples.difficulty_names:
-            known = ", ".join(map(repr, examples.difficulty_names))
-            raise DataError(f"difficulty_weights name '{name}'; expected difficulties that the data have: {known}.")
+            known = shown(examples.difficulty_names, 300)
+            raise DataError(
+                f"difficulty_weights name {shown(name)}; expected difficulties that the data have: {known}."
+            )
         weights[examples.difficulty_names.index(name)] = weight
     return weights

@@ -1,6 +1,5 @@
 """How a record becomes the text that the model reads before its answer."""
 
-from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.records import Record
 
 
@@ -26,19 +25,11 @@ TEMPLATES = {"raw": _raw, "alpaca": _alpaca}
 
 
 def render(record: Record, template: str) -> str:
-    """Renders the prompt of a record; the response follows the returned text directly.
+    """The prompt of a record; its response follows directly.
 
     Args:
         record: The record; its output is not used.
         template: "raw" (instruction and input as they stand, nothing between them) or "alpaca" (the wording of
             Stanford Alpaca's data set, with or without an input section).
-
-    Returns:
-        The prompt's text.
-
-    Raises:
-        DataError: There is no template of that name.
     """
-    if template not in TEMPLATES:
-        raise DataError(f"unknown prompt template '{template}'; expected one of {', '.join(sorted(TEMPLATES))}.")
     return TEMPLATES[template](record)

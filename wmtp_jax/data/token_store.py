@@ -8,6 +8,7 @@ token ids when they are read, by a checksum per prompt and response. What does n
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from wmtp_jax.data.records import Record, parse_record
 from wmtp_jax.data.templates import render
 from wmtp_jax.data.tokenizer import Tokenizer
 from wmtp_jax.errors import FileError
-from wmtp_jax.files import FileLock, atomic_directory, os_errors_named, write_atomically
+from wmtp_jax.files import FileLock, atomic_directory, json_digest, os_errors_named, write_atomically
 from wmtp_jax.jsonl import check_is_file, read_lines
 
 _FORMAT = 1  # a store of another format is made again
@@ -72,28 +73,29 @@ class TokenStore:
         """Whether any record gives weights."""
         return "response_weights" in self.columns
 
-    def prompt_length(self, row: int | np.ndarray) -> np.ndarray:
-        """int32, tokens of a record's prompt, BOS included; of several, an array."""
-        return self.columns["prompt_length"][self.columns["prompt"][row]]
+    def prompt_length(self, rows: np.ndarray | slice) -> np.ndarray:
+        """int32, tokens of the records' prompts, BOS included."""
+        return self.columns["prompt_length"][self.columns["prompt"][rows]]
 
-    def prompt(self, row: int) -> np.ndarray:
-        """The ids of a record's prompt, BOS included."""
+    def read(self, row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The ids of a record's prompt and response, and the response's weights, if there are any."""
         number = self.columns["prompt"][row]
-        begin, end = self._prompt_offsets[number : number + 2]
-        ids = self.columns["prompt_ids"][begin:end]
-        self._check(row, zlib.crc32(ids), "prompt_crc", number)
-        return ids
-
-    def response(self, row: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """The ids of a record's response, EOS included, and their weights, if there are any."""
-        begin, end = self._response_offsets[row : row + 2]
-        ids, weights = self.columns["response_ids"][begin:end], None
-        checksum = zlib.crc32(ids)
+        begin, end = self._prompt_offsets[number : number + 2].tolist()
+        prompt, weights = self.columns["prompt_ids"][begin:end], None
+        begin, end = self._response_offsets[row : row + 2].tolist()
+        response = self.columns["response_ids"][begin:end]
         if self.has_weights:
             weights = self.columns["response_weights"][begin:end]
-            checksum = zlib.crc32(weights, checksum)
-        self._check(row, checksum, "response_crc", row)
-        return ids, weights
+        if self.path is not None:
+            checksum = zlib.crc32(response)
+            if weights is not None:
+                checksum = zlib.crc32(weights, checksum)
+            if (
+                checksum != self.columns["response_crc"][row]
+                or zlib.crc32(prompt) != self.columns["prompt_crc"][number]
+            ):
+                raise self._damaged(row)
+        return prompt, response, weights
 
     def records(self, rows: Iterable[int]) -> Iterator[Record]:
         """Reads the texts of records again.
@@ -105,8 +107,7 @@ class TokenStore:
         Raises:
             UserError: The file is gone, or a line is not the one that was tokenized.
         """
-        lines = self._gzip_lines(rows) if self.path.name.endswith(".gz") else self._plain_lines(rows)
-        for row, line in lines:
+        for row, line in self._lines(rows):
             if line is None or zlib.crc32(line) != self.columns["line_crc"][row]:
                 raise DataError(
                     f"{self.path}:{row + 1}: the line is not the one that was there when the file was tokenized; the "
@@ -114,25 +115,23 @@ class TokenStore:
                 )
             yield parse_record(line, f"{self.path}:{row + 1}")
 
-    def _plain_lines(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    def _lines(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes | None]]:
+        if self.path.name.endswith(".gz"):
+            lines = enumerate(read_lines(self.path))
+            for row in rows:
+                yield row, next((line for number, line in lines if number == row), None)
+            return
         check_is_file(self.path, "the .jsonl file that was tokenized")
         with open(self.path, "rb", buffering=0) as file:
             for row in rows:
                 begin, end = self._line_offsets[row : row + 2].tolist()
                 yield row, os.pread(file.fileno(), end - begin, begin)
 
-    def _gzip_lines(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes | None]]:
-        lines = enumerate(read_lines(self.path))
-        for row in rows:
-            yield row, next((line for number, line in lines if number == row), None)
-
-    def _check(self, row: int, checksum: int, column: str, number: int) -> None:
-        if self.path is None or checksum == self.columns[column][number]:
-            return
+    def _damaged(self, row: int) -> DataError:
         if self.directory is not None:
             with os_errors_named(self.directory):  # a cache that cannot be written: the message says where it is
                 (self.directory / _MANIFEST).unlink(missing_ok=True)  # so that the next start makes the store again
-        raise DataError(
+        return DataError(
             f"the stored tokens of {self.path}:{row + 1} are damaged; the next start makes them again, so start the "
             "same command again (and have the disk checked)."
         )
@@ -167,9 +166,6 @@ def open_store(path: str | Path, tokenizer: Tokenizer, template: str) -> TokenSt
         tokenizer: The model's tokenizer.
         template: Name of the prompt template.
 
-    Returns:
-        The store.
-
     Raises:
         UserError: The file is missing, empty or changes meanwhile, or a line of it is no record.
     """
@@ -178,15 +174,16 @@ def open_store(path: str | Path, tokenizer: Tokenizer, template: str) -> TokenSt
     wording = hashlib.sha256("\0".join(render(record, template) for record in _PROBES).encode()).hexdigest()
     made_with = {"format": _FORMAT, "tokenizer": tokenizer.digest, "template": wording}
     inputs = made_with | _identity_of(path)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = home / "wmtp_jax" / "tokens" / f"{path.resolve().name}-{_sha256(inputs)[:16]}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wmtp_jax" / "tokens"
+    name = path.resolve().name
+    directory = cache / f"{name}-{json_digest(inputs)[:16]}"
     if (store := _open(directory, path, inputs)) is not None:
         return store
     try:
         with os_errors_named(directory):
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            lock = directory.with_name(f".{directory.name}.lock")
-            with FileLock(lock, f"token store {directory}", "wait until it is made", wait=True):
+            cache.mkdir(parents=True, exist_ok=True)
+            # One lock for all versions of a file, so that none of older versions are left.
+            with FileLock(cache / f".{name}.lock", f"the token store of {name}", "wait until it is made", wait=True):
                 if (store := _open(directory, path, inputs)) is None:
                     with atomic_directory(directory, replace=True) as partial:
                         _build(partial, path, tokenizer, template, inputs)
@@ -221,7 +218,7 @@ def _build(directory: Path, path: Path, tokenizer: Tokenizer, template: str, inp
         raise DataError(f"{path}: the file changed while it was tokenized; start again when it is complete.")
     manifest = {"source": str(path.resolve()), "inputs": inputs, "difficulty_names": difficulty_names}
     manifest["columns"] = columns
-    write_atomically(directory / _MANIFEST, json.dumps(manifest | {"sha256": _sha256(manifest)}, indent=1) + "\n")
+    write_atomically(directory / _MANIFEST, json.dumps(manifest | {"sha256": json_digest(manifest)}, indent=1) + "\n")
 
 
 def _open(directory: Path, path: Path, inputs: Mapping[str, Any]) -> TokenStore | None:
@@ -229,7 +226,7 @@ def _open(directory: Path, path: Path, inputs: Mapping[str, Any]) -> TokenStore 
     try:
         manifest = json.loads((directory / _MANIFEST).read_bytes())
         digest = manifest.pop("sha256")
-        if digest != _sha256(manifest) or manifest["inputs"] != inputs:
+        if digest != json_digest(manifest) or manifest["inputs"] != inputs:
             return None
         columns = {}
         for name, about in manifest["columns"].items():
@@ -238,7 +235,7 @@ def _open(directory: Path, path: Path, inputs: Mapping[str, Any]) -> TokenStore 
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     names = tuple(manifest["difficulty_names"])
-    return TokenStore(columns, names, _sha256([manifest["columns"], names]), path, directory)
+    return TokenStore(columns, names, json_digest([manifest["columns"], names]), path, directory)
 
 
 def _map(path: Path, about: Mapping[str, Any]) -> np.ndarray:
@@ -262,21 +259,20 @@ class _FileColumn:
             raise ValueError(f"{path}: damaged")
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        begin, end = (self.begin + int(edge) * self._dtype.itemsize for edge in (part.start, part.stop))
+        begin, end = (self.begin + edge * self._dtype.itemsize for edge in (part.start, part.stop))
         return np.frombuffer(os.pread(self.file.fileno(), end - begin, begin), self._dtype)
 
 
 def _remove_outdated(directory: Path, path: Path, made_with: Mapping[str, Any]) -> None:
-    """Removes stores of what the file held before."""
-    for other in directory.parent.glob(f"*/{_MANIFEST}"):
+    """Removes stores of what the file held before, and what killed processes left of stores of files of this name."""
+    name = glob.escape(path.resolve().name)
+    for other in directory.parent.glob(f"{name}-{'?' * 16}.partial"):
+        shutil.rmtree(other, ignore_errors=True)
+    for other in directory.parent.glob(f"{name}-{'?' * 16}/{_MANIFEST}"):
         try:
             manifest = json.loads(other.read_bytes())
-            same = all(manifest["inputs"][name] == value for name, value in made_with.items())
-            if same and manifest["source"] == str(path.resolve()) and other.parent != directory:
-                shutil.rmtree(other.parent)
-        except (OSError, ValueError, KeyError, TypeError):
+            same = manifest["source"] == str(path.resolve()) and made_with.items() <= manifest["inputs"].items()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        if same and other.parent != directory:
+            shutil.rmtree(other.parent, ignore_errors=True)

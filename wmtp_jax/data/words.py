@@ -1,4 +1,4 @@
-"""Encodes many programs word by word: programs repeat each other's words, so most words are encoded once."""
+"""Encodes many programs word by word: programs repeat each other's words, so each different word is encoded once."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ import sentencepiece
 SPACE = "\u2581"
 # A word has the spaces before it; nothing else of a text is left over.
 _WORDS = re.compile(f"[ {SPACE}]*[^ {SPACE}\n]+|\n|[ {SPACE}]+")
-# Characters of the words kept, each word counted with an overhead.
+_TEXTS_AT_ONCE = 64
+# Bytes of memory that known words may take, and what a word takes beside its characters and ids.
 _CACHE_SIZE = 1 << 25
 _OVERHEAD = 128
 # All characters of the basic plane: a model that changes none of them takes texts as they are.
@@ -26,37 +27,35 @@ class WordEncoder:
     """
 
     def __init__(self, model: sentencepiece.SentencePieceProcessor, dtype: np.dtype, cache_size: int = _CACHE_SIZE):
-        """Takes a model for which `encodes_by_word` is true, the ids' type, and how many characters to remember."""
+        """Takes a model for which `encodes_by_word` is true, and the ids' type; remembers so many bytes of words."""
         self._model, self._dtype, self._cache_size = model, dtype, cache_size
-        self._known = _Words(model, dtype)
+        self._newline_ids = len(model.encode("\n"))
+        self._known: dict[str, bytes] = {}
+        self._size = 0
 
     def encode(self, texts: Sequence[str], *, continuation: bool) -> list[np.ndarray]:
         """The ids of each text, [number of tokens]; a continuation follows other text, others begin a document."""
         found = []
-        for text in texts:
-            words, begin = _WORDS.findall(text), b""
-            if words and not continuation:  # the first word may get SentencePiece's dummy prefix
-                begin = np.array(self._model.encode(words.pop(0)), self._dtype).tobytes()
-            ids = begin + b"".join(map(self._known.__getitem__, words))
-            found.append(np.frombuffer(ids, self._dtype))
-        if self._known.size > self._cache_size:
-            self._known = _Words(self._model, self._dtype)
+        for begin in range(0, len(texts), _TEXTS_AT_ONCE):
+            words = [_WORDS.findall(text) for text in texts[begin : begin + _TEXTS_AT_ONCE]]
+            first = [b""] * len(words)
+            if not continuation:  # the first word may get SentencePiece's dummy prefix
+                first = map(self._to_bytes, self._model.encode([some.pop(0) if some else "" for some in words]))
+            self._learn(set().union(*words).difference(self._known))
+            for ids, some in zip(first, words, strict=True):
+                found.append(np.frombuffer(ids + b"".join(map(self._known.__getitem__, some)), self._dtype))
+            if self._size > self._cache_size:
+                self._known, self._size = {}, 0
         return found
 
+    def _learn(self, words: set[str]) -> None:
+        encoded = self._model.encode([f"\n{word}" for word in words], num_threads=1)
+        for word, ids in zip(words, encoded, strict=True):
+            self._known[word] = self._to_bytes(ids[self._newline_ids :])
+            self._size += len(word) + len(self._known[word]) + _OVERHEAD
 
-class _Words(dict[str, bytes]):
-    """Word -> its ids; a word that is not there is encoded. `size` is that of the words in characters."""
-
-    def __init__(self, model: sentencepiece.SentencePieceProcessor, dtype: np.dtype):
-        super().__init__()
-        self._model, self._dtype, self.size = model, dtype, 0
-        self._newline_ids = len(model.encode("\n"))
-
-    def __missing__(self, word: str) -> bytes:
-        ids = self._model.encode(f"\n{word}")[self._newline_ids :]
-        self[word] = np.array(ids, self._dtype).tobytes()
-        self.size += len(word) + _OVERHEAD
-        return self[word]
+    def _to_bytes(self, ids: list[int]) -> bytes:
+        return np.array(ids, self._dtype).tobytes()
 
 
 def encodes_by_word(model: sentencepiece.SentencePieceProcessor) -> bool:

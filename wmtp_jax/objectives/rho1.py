@@ -169,7 +169,7 @@ def reference_scores(
             example = int(np.searchsorted(examples.offsets, where, side="right")) - 1
             raise ObjectiveError(
                 f"the reference {directory} gives a loss of {scores[where]} to token "
-                f"{where - examples.offsets[example]} of example {shown(examples.task_ids[example])}; take another "
+                f"{where - examples.offsets[example]} of example {shown(examples.task_id(example))}; take another "
                 "reference, or score in float32"
             )
         return scores

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from wmtp_jax.data import Example, Examples, Record, Tokenizer, from_examples, load_tokenizer
+from wmtp_jax.data import Example, Examples, Record, Tokenizer, from_examples, load_tokenizer, make_batches
 
 CODE = [
     "def add(a, b):\n    return a + b\n",
@@ -56,6 +56,12 @@ def llama_tokenizer(train_tokenizer) -> Tokenizer:
     return load_tokenizer(train_tokenizer(add_dummy_prefix=True))
 
 
+@pytest.fixture(scope="session", params=["tokenizer", "llama_tokenizer"])
+def either(request) -> Tokenizer:
+    """A tokenizer of each kind in turn."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="session")
 def mistral_tokenizer() -> Tokenizer:
     """A real tokenizer of Llama-2's kind, with 32,000 pieces."""
@@ -96,6 +102,21 @@ def write_jsonl(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def start():
+    """Starts streams of batches, and stops their threads in the end."""
+    started = []
+
+    def make(examples, **changes):
+        settings = {"batch_size": 8, "seed": 5, "buckets": (32, 64, 96), **changes}
+        started.append(make_batches(examples, **settings))
+        return started[-1]
+
+    yield make
+    for batches in started:
+        batches.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,25 +10,16 @@ import sys
 import numpy as np
 import pytest
 
-from wmtp_jax.data import DataError, evaluation_batches, make_batches
+from wmtp_jax.data import DataError, evaluation_batches
 
 LENGTHS = np.random.default_rng(3).integers(5, 97, 60).tolist()
-SETTINGS = {"batch_size": 8, "seed": 5, "buckets": (32, 64, 96)}
+BUCKETS = (32, 64, 96)
 PADDED_AND_PACKED = pytest.mark.parametrize("pack", [False, True])
 
 
 @pytest.fixture
-def stream(numbered):
-    """Starts streams and stops their threads in the end."""
-    started = []
-
-    def start(lengths=LENGTHS, **changes):
-        started.append(make_batches(numbered(lengths), **{**SETTINGS, **changes}))
-        return started[-1]
-
-    yield start
-    for batches in started:
-        batches.close()
+def stream(numbered, start):
+    return lambda lengths=LENGTHS, **changes: start(numbered(lengths), **changes)
 
 
 def assert_equal(one, other):
@@ -47,34 +38,28 @@ def documents_of(batch):
 
 
 @PADDED_AND_PACKED
-def test_the_stream_is_batch_of_step(stream, pack):
-    batches, other = stream(pack=pack), stream(pack=pack)
-    for step, batch in enumerate(itertools.islice(batches, 30)):
-        assert_equal(batch, other.batch(step))
-
-
-@PADDED_AND_PACKED
-@pytest.mark.parametrize("stopped_at", [0, 1, 7, 8, 23])
-def test_a_resumed_stream_continues_bit_for_bit(stream, pack, stopped_at):
-    batches = stream(pack=pack)
-    for _ in range(stopped_at):
-        next(batches)
+@pytest.mark.parametrize("stopped_at", [0, 7, 23])
+def test_a_resumed_stream_is_batch_of_step(stream, pack, stopped_at):
+    batches, resumed = stream(pack=pack), stream(pack=pack)
+    for step in range(stopped_at):
+        assert_equal(next(batches), resumed.batch(step))
     state = json.loads(json.dumps(batches.get_state()))
     assert state["next_step"] == stopped_at
-    rest = list(itertools.islice(batches, 12))
-    resumed = stream(pack=pack)
     next(resumed)
     resumed.set_state(state)
     assert resumed.get_state() == state
-    for expected, batch in zip(rest, itertools.islice(resumed, 12), strict=True):
-        assert_equal(batch, expected)
+    for step in range(stopped_at, stopped_at + 12):
+        batch = next(batches)
+        assert_equal(batch, next(resumed))
+        assert_equal(batch, batches.batch(step))
 
 
-def test_another_process_makes_the_same_batches(stream):
+def test_another_process_makes_the_same_batches_and_reading_records_imports_no_accelerator_library(stream):
     program = """
-import hashlib, itertools
+import hashlib, itertools, sys
 import numpy as np
 from wmtp_jax.data import Example, from_examples, make_batches
+print([module for module in ("jax", "grain", "orbax", "torch") if module in sys.modules])
 lengths = np.random.default_rng(3).integers(5, 97, 60).tolist()
 examples = [Example(np.full(n, i + 1, np.int32), np.arange(n) >= 1, [True, False, None][i % 3], f"task_{i}")
             for i, n in enumerate(lengths)]
@@ -83,7 +68,7 @@ print(hashlib.sha256(b"".join(batch["tokens"].tobytes() for batch in itertools.i
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     here = hashlib.sha256(b"".join(batch["tokens"].tobytes() for batch in itertools.islice(stream(), 10))).hexdigest()
-    assert done.stdout.strip() == here
+    assert done.stdout.split("\n")[:2] == ["[]", here]
 
 
 @pytest.mark.parametrize("options", [{"pack": True, "batch_size": 1}, {"buckets": (96,)}], ids=str)
@@ -96,25 +81,17 @@ def test_every_example_once_per_epoch(stream, options):
         assert sorted(itertools.chain(*epoch)) == list(range(64))
 
 
-def test_no_example_falls_behind_when_buckets_and_batches_do_not_divide_the_data(stream):
-    batches = stream(lengths=LENGTHS[:59])
+def test_no_example_falls_behind_when_buckets_and_batches_do_not_divide_the_data(stream, numbered):
+    batches, labels = stream(lengths=LENGTHS[:59]), numbered(LENGTHS[:59]).is_correct
     assert batches.steps_per_epoch == 59 / 8
-    seen = collections.Counter(dict.fromkeys(range(59), 0))
+    seen, shapes = collections.Counter(dict.fromkeys(range(59), 0)), set()
     for step, batch in enumerate(itertools.islice(batches, 118), start=1):
-        seen.update(documents_of(batch))
+        documents = documents_of(batch)
+        seen.update(documents)
         assert all(abs(visits - step * 8 / 59) <= 4 for visits in seen.values())
-
-
-def test_shapes_are_those_of_the_buckets(stream):
-    shapes = {batch["tokens"].shape for batch in itertools.islice(stream(), 15)}
+        np.testing.assert_array_equal(batch["is_correct"], labels[documents])
+        shapes.add(batch["tokens"].shape)
     assert shapes == {(8, 32), (8, 64), (8, 96)}
-    assert {batch["tokens"].shape for batch in itertools.islice(stream(pack=True), 15)} == {(8, 96)}
-
-
-def test_labels_stand_beside_their_rows(stream, numbered):
-    labels = numbered(LENGTHS).is_correct
-    for batch in itertools.islice(stream(), 8):
-        np.testing.assert_array_equal(batch["is_correct"], labels[documents_of(batch)])
 
 
 @PADDED_AND_PACKED
@@ -134,14 +111,14 @@ def test_parts_of_several_processes_make_up_the_batch(stream, pack):
         ({"seed": 6}, "seed was 5 and is now 6"),
         ({"batch_size": 4}, "batch_size was 8 and is now 4"),
         ({"buckets": (48, 96)}, r"buckets was \[32, 64, 96\] and is now \[48, 96\]"),
-        ({"pack": True, "buckets": (32, 64, 96)}, "now"),
+        ({"pack": True}, "pack was False and is now True"),
         ({"lengths": [*LENGTHS, 5]}, "examples was"),
     ],
 )
 def test_a_state_of_another_stream_is_refused(stream, change, said):
     state = stream().get_state()
     other = stream(**change)
-    with pytest.raises(DataError, match=f"the saved data position belongs to another stream: .*{said}"):
+    with pytest.raises(DataError, match=f"the saved data position belongs to another stream: {said}"):
         other.set_state(state)
     assert other.get_state()["next_step"] == 0
 
@@ -155,15 +132,12 @@ def test_what_is_no_state_is_refused(stream, state):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"buckets": ()}, "expected one or more lengths in ascending order"),
-        ({"buckets": (96, 32)}, "expected one or more lengths in ascending order"),
-        ({"buckets": (0, 96)}, "expected one or more lengths in ascending order"),
+        ({"lengths": []}, "there are no examples to make batches of"),
         ({"buckets": (32, 64)}, f"the longest example has {max(LENGTHS)} tokens but the largest bucket only 64"),
         ({"batch_size": 0}, "batch_size is 0; expected a positive multiple"),
         ({"batch_size": 61}, "batch_size is 61 but the data fill only 60 rows"),
         ({"process_count": 3}, "expected a positive multiple of the 3 process"),
         ({"process_index": 2, "process_count": 2}, "process_index is 2; expected 0 to 1"),
-        ({"seed": -1}, "seed is -1; expected 0 or more"),
     ],
 )
 def test_wrong_settings(stream, change, said):
@@ -171,63 +145,45 @@ def test_wrong_settings(stream, change, said):
         stream(**change)
 
 
-def test_evaluation_sees_each_example_once_in_order(numbered):
-    examples = numbered(LENGTHS[:27])
-    batches = list(evaluation_batches(examples, batch_size=8, buckets=(32, 64, 96)))
+def test_evaluation_sees_each_example_once_in_order(numbered, with_scores):
+    examples = with_scores(numbered(LENGTHS[:27]))
+    batches = list(evaluation_batches(examples, batch_size=8, buckets=BUCKETS))
     assert len(batches) == 4
     assert list(itertools.chain(*map(documents_of, batches))) == list(range(27))
-    assert all(batch["tokens"].shape[0] == 8 for batch in batches)
+    rows = np.concatenate([batch["rows"] for batch in batches])
+    np.testing.assert_array_equal(rows, [*range(27), *[-1] * 5])
     empty = {name: array[3:] for name, array in batches[-1].items()}
     assert not empty["segment_ids"].any()
     assert not empty["target_mask"].any()
     assert (empty["is_correct"] == -1).all()
     for i, batch in enumerate(batches):
         longest = max(LENGTHS[i * 8 : i * 8 + 8][: 27 - i * 8])
-        assert batch["tokens"].shape[1] == min(bucket for bucket in (32, 64, 96) if bucket >= longest)
-
-
-def test_evaluation_names_its_rows_and_carries_scores(numbered, with_scores):
-    examples = with_scores(numbered(LENGTHS[:27]))
-    batches = list(evaluation_batches(examples, batch_size=8, buckets=(32, 64, 96)))
-    rows = np.concatenate([batch["rows"] for batch in batches])
-    np.testing.assert_array_equal(rows, [*range(27), *[-1] * 5])
+        assert batch["tokens"].shape == (8, min(bucket for bucket in BUCKETS if bucket >= longest))
     scores = np.concatenate([batch["reference_nll"][batch["segment_ids"] > 0] for batch in batches])
     np.testing.assert_array_equal(scores, examples.token_scores["reference_nll"])
+    parts = [
+        evaluation_batches(examples, batch_size=8, buckets=BUCKETS, process_index=i, process_count=2) for i in range(2)
+    ]
+    for expected, *made in zip(batches, *parts, strict=True):
+        assert_equal({name: np.concatenate([part[name] for part in made]) for name in expected}, expected)
 
 
-def test_packed_rows_carry_scores_but_no_row_numbers(stream, numbered, with_scores):
-    examples = with_scores(numbered(LENGTHS))
-    batches = make_batches(examples, **SETTINGS, pack=True)
-    seen = {}
-    for batch in itertools.islice(batches, 12):
+def test_packed_rows_carry_scores_but_no_row_numbers(start, numbered, with_scores):
+    examples, seen = with_scores(numbered(LENGTHS)), {}
+    for batch in itertools.islice(start(examples, pack=True), 12):
+        assert batch["tokens"].shape == (8, 96)
         several = batch["segment_ids"].max(axis=1) > 1
         assert (batch["rows"][several] == -1).all()
         assert (batch["rows"][~several] >= 0).all()
         for tokens, scores in zip(batch["tokens"], batch["reference_nll"], strict=True):
             for document in set(tokens[tokens > 0].tolist()):
                 seen[document - 1] = scores[tokens == document]
-    batches.close()
     assert len(seen) > 50
     for document, scores in seen.items():
         first, last = examples.offsets[document : document + 2]
         np.testing.assert_array_equal(scores, examples.token_scores["reference_nll"][first:last])
 
 
-def test_evaluation_in_parts(numbered):
-    examples = numbered(LENGTHS[:27])
-    options = {"batch_size": 8, "buckets": (32, 64, 96)}
-    whole = evaluation_batches(examples, **options)
-    parts = [evaluation_batches(examples, **options, process_index=i, process_count=2) for i in range(2)]
-    for expected, *made in zip(whole, *parts, strict=True):
-        assert_equal({name: np.concatenate([part[name] for part in made]) for name in expected}, expected)
-
-
 def test_wrong_evaluation_settings_are_said_at_the_call(numbered):
     with pytest.raises(DataError, match="largest bucket only 64"):
         evaluation_batches(numbered(LENGTHS), batch_size=8, buckets=(64,))
-
-
-def test_reading_records_imports_no_accelerator_library():
-    program = "import sys, wmtp_jax.data; print([m for m in ('jax', 'grain', 'orbax', 'torch') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -3,8 +3,7 @@
 import dataclasses
 
 import numpy as np
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data import Record, encode_prompt, encode_record, render
@@ -12,12 +11,7 @@ from wmtp_jax.data import Record, encode_prompt, encode_record, render
 TEXT = st.text(alphabet="ab (x):=\n\t#é", min_size=1, max_size=30)
 
 
-@pytest.fixture(params=["ours", "llama"])
-def either(request, tokenizer, llama_tokenizer):
-    return {"ours": tokenizer, "llama": llama_tokenizer}[request.param]
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(deadline=None)
 @given(instruction=TEXT, output=TEXT, template=st.sampled_from(["raw", "alpaca"]))
 def test_structure_of_every_example(either, instruction, output, template):
     record = Record(instruction, "", output, "t", None, {})
@@ -39,14 +33,11 @@ def test_structure_of_every_example(either, instruction, output, template):
     assert either.decode_continuation(ids[:prompt_length], ids[prompt_length:]) == output
 
 
-def test_labels_travel_along(record, tokenizer):
+def test_labels_travel_along_and_a_record_fits_whole_or_not_at_all(record, tokenizer):
     for label in (True, False, None):
         example = encode_record(dataclasses.replace(record, is_correct=label), tokenizer, "raw", 1000)
         assert example.is_correct is label
         assert example.task_id == "add_correct_0"
-
-
-def test_a_record_fits_whole_or_not_at_all(record, tokenizer):
-    length = len(encode_record(record, tokenizer, "raw", 1000).tokens)
+    length = len(example.tokens)
     assert len(encode_record(record, tokenizer, "raw", length).tokens) == length
     assert encode_record(record, tokenizer, "raw", length - 1) is None

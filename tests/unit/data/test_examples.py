@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from wmtp_jax.data import Counts, DataError, Example, encode_record, from_examples, load_examples, read_records
-from wmtp_jax.errors import UserError
+
+
+def task_ids(examples):
+    return tuple(record.task_id for record in examples.records())
 
 
 @pytest.fixture
@@ -31,24 +34,22 @@ def test_columns_hold_what_encoding_makes(mixed, load, tokenizer):
     for i, example in enumerate(single):
         tokens = examples.tokens(i)
         np.testing.assert_array_equal(tokens, example.tokens)
-        np.testing.assert_array_equal(np.arange(len(tokens)) >= examples.prompt_lengths[i], example.target_mask)
     np.testing.assert_array_equal(examples.lengths, [len(example.tokens) for example in single])
     np.testing.assert_array_equal(examples.is_correct, [1, 0, -1, 1])
-    assert tuple(examples.task_ids) == ("0", "1", "2", "3")
-    columns = (examples.tokens(0), examples.offsets, examples.prompt_lengths, examples.lengths)
-    assert [column.dtype for column in columns] == [np.int32, np.int64, np.int32, np.int32]
+    assert task_ids(examples) == ("0", "1", "2", "3")
+    columns = (examples.tokens(0), examples.offsets, examples.lengths)
+    assert [column.dtype for column in columns] == [np.int32, np.int64, np.int32]
     assert examples.is_correct.dtype == np.int8
 
 
-def test_incorrect_solutions_are_not_imitated_but_unlabelled_ones_are(mixed, load):
+def test_incorrect_solutions_are_left_out_and_unlabelled_ones_kept_unless_all_are_wanted(mixed, load):
     examples = load(mixed)
-    assert tuple(examples.task_ids) == ("0", "2")
-    assert examples.counts == Counts(read=4, kept=2, over_length=1, incorrect=1, not_clean=0)
+    assert task_ids(examples) == ("0", "2")
+    assert examples.counts == Counts(read=4, kept=2, over_length=1, incorrect=1)
     assert str(examples.counts) == "2 of 4 records kept (left out: 1 over-long, 1 incorrect, 0 not clean)"
-
-
-def test_all_samples_stay_with_policy_samples_all(mixed, load):
-    assert tuple(load(mixed, policy_samples="all").task_ids) == ("0", "1", "2")
+    everything = load(mixed, policy_samples="all")
+    assert task_ids(everything) == ("0", "1", "2")
+    assert (everything.task_id(1), examples.task_id(1)) == ("1", "2")
 
 
 def test_over_long_records_are_refused_on_request(mixed, load):
@@ -59,7 +60,7 @@ def test_over_long_records_are_refused_on_request(mixed, load):
 def test_clean_only_keeps_the_clean(write_jsonl, fields, load):
     rows = [{**fields, "task_id": str(i), "metadata": {"clean": bool(i % 2)}} for i in range(5)]
     examples = load(write_jsonl(*rows), clean_only=True)
-    assert tuple(examples.task_ids) == ("1", "3")
+    assert task_ids(examples) == ("1", "3")
     assert examples.counts.not_clean == 3
 
 
@@ -93,7 +94,7 @@ def test_a_problem_keeps_the_first_solutions_of_each_label(write_jsonl, fields, 
         )
     )
     examples = load(path, policy_samples="all", max_per_problem=cap)
-    assert "".join(task_id[-1] for task_id in examples.task_ids) == kept
+    assert "".join(task_id[-1] for task_id in task_ids(examples)) == kept
     assert examples.counts.over_cap == len(rows) - len(kept)
     assert (f", {len(rows) - len(kept)} over the cap per problem)" in str(examples.counts)) == (len(kept) < len(rows))
 
@@ -101,7 +102,7 @@ def test_a_problem_keeps_the_first_solutions_of_each_label(write_jsonl, fields, 
 def test_over_long_solutions_do_not_use_up_the_cap(write_jsonl, fields, load):
     long = {**fields, "task_id": "a_correct_0", "output": "    x = 1\n" * 100}
     examples = load(write_jsonl(long, {**fields, "task_id": "a_correct_1"}), max_per_problem=1)
-    assert tuple(examples.task_ids) == ("a_correct_1",)
+    assert task_ids(examples) == ("a_correct_1",)
 
 
 @pytest.mark.parametrize("scores", [np.zeros(17, np.float32), np.zeros(18), np.zeros((1, 18), np.float32)])
@@ -110,24 +111,9 @@ def test_scores_of_other_tokens_are_refused(numbered, scores):
         dataclasses.replace(numbered([5, 6, 7]), token_scores={"reference_nll": scores})
 
 
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ({"max_per_problem": -1}, "max_per_problem is -1; expected 0"),
-        ({"over_length": "truncate"}, "over_length is 'truncate'; expected one of 'drop', 'error'"),
-        ({"policy_samples": "both"}, "policy_samples is 'both'; expected one of 'correct', 'all'"),
-        ({"template": "chatml"}, "unknown prompt template 'chatml'"),
-        ({"max_length": 3}, "nothing to train on, 0 of 4 records kept"),
-    ],
-)
-def test_wrong_options(mixed, load, option, said):
-    with pytest.raises(DataError, match=said):
-        load(mixed, **option)
-
-
-def test_a_bad_line_stops_the_loading(write_jsonl, fields, load):
-    with pytest.raises(UserError, match=":3: not valid JSON"):
-        load(write_jsonl(fields, fields, b"{", fields))
+def test_a_file_of_which_nothing_is_left(mixed, load):
+    with pytest.raises(DataError, match="nothing to train on, 0 of 4 records kept"):
+        load(mixed, max_length=3)
 
 
 def test_the_digest_tells_every_column(numbered):
@@ -144,19 +130,8 @@ def test_the_digest_tells_every_column(numbered):
     assert len(digests) == 9
 
 
-def test_the_digest_tells_the_selection(mixed, load):
+def test_the_digest_tells_the_selection_and_not_the_scores(mixed, load, numbered, with_scores):
+    options = ({}, {"max_length": 5000}, {"policy_samples": "all"})
     assert load(mixed).digest == load(mixed).digest
-    assert (
-        len({load(mixed, **options).digest for options in ({}, {"max_length": 5000}, {"policy_samples": "all"})}) == 3
-    )
-
-
-def test_records_and_task_ids_are_those_of_the_examples(mixed, load):
-    examples, expected = load(mixed), list(read_records(mixed))
-    assert list(examples.records()) == [expected[0], expected[2]]
-    assert examples.record(1) == expected[2]
-    assert (examples.task_ids[1], examples.task_ids[-2], len(examples.task_ids)) == ("2", "0", 2)
-
-
-def test_the_digest_is_the_same_with_scores(numbered, with_scores):
+    assert len({load(mixed, **some).digest for some in options}) == 3
     assert with_scores(numbered([5, 6, 7])).digest == numbered([5, 6, 7]).digest

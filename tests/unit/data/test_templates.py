@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from wmtp_jax.data import TEMPLATES, DataError, render
+from wmtp_jax.data import TEMPLATES, render
 
 
 def test_raw_is_instruction_then_input(record):
@@ -33,8 +33,3 @@ def test_braces_stand_as_they_are_and_the_answer_does_not_leak(record, template)
     assert "{input} {0} {{" in prompt
     assert "{instruction}" in prompt
     assert record.output not in prompt
-
-
-def test_an_unknown_template_is_refused(record):
-    with pytest.raises(DataError, match="unknown prompt template 'chatml'; expected one of alpaca, raw"):
-        render(record, "chatml")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data import load_tokenizer
@@ -48,7 +48,7 @@ def assert_same(tokenizer, texts):
         assert tokenizer.lengths(texts, continuation=continuation) == [len(ids) for ids in found]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.lists(_ALPHABET, max_size=12).map("".join), max_size=4))
 def test_any_texts_have_the_ids_of_encoding_each(any_tokenizer, texts):
     assert_same(any_tokenizer, texts)
