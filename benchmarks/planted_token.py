@@ -23,7 +23,7 @@ from wmtp_jax.files import write_atomically
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, init_params
 from wmtp_jax.objectives.critic import Critic
 from wmtp_jax.objectives.verifiable import Verifiable
-from wmtp_jax.report.values import solution_plot
+from wmtp_jax.report import solution_plot
 from wmtp_jax.training.loop import device_batch
 from wmtp_jax.training.optimizer import make_optimizer
 from wmtp_jax.training.state import create_state

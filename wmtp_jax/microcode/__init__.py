@@ -1,14 +1,11 @@
-"""Embedded tasks: verifiable Python problems with right and wrong solutions, made by a deterministic generator."""
+"""Embedded tasks: verifiable Python problems, correct and incorrect solutions, from a deterministic generator."""
 
 from wmtp_jax.microcode.corpus import FAMILIES, generate, to_jsonl
-from wmtp_jax.microcode.family import Argument, Family
 from wmtp_jax.microcode.problems import MicrocodeProblem, build, settings
 from wmtp_jax.microcode.shipping import MicrocodeError, verify, write
 
 __all__ = [
     "FAMILIES",
-    "Argument",
-    "Family",
     "MicrocodeError",
     "MicrocodeProblem",
     "build",

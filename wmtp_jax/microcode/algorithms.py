@@ -1,33 +1,16 @@
 """Families of small algorithms."""
 
-from typing import NamedTuple
+from collections import namedtuple
+from functools import partial
 
 from wmtp_jax.microcode.family import COMPARISONS, SIGNS, Family, Values
 from wmtp_jax.microcode.inputs import COUNT, INTEGERS, LONG_LIST, NATURAL, integer
 
+family = partial(Family, topic="algorithms")
 
-class Digits(NamedTuple):
-    """Counting or adding digits: what one digit contributes in two styles."""
-
-    words: str
-    name: str
-    remainder: str
-    digit: str
-
-
-class Reducer(NamedTuple):
-    """A built-in that turns a list into one number."""
-
-    words: str
-    code: str
-
-
-class Nearness(NamedTuple):
-    """Nearest or farthest first."""
-
-    words: str
-    name: str
-    option: str
+Digits = namedtuple("Digits", "words name remainder digit")  # what one digit contributes, in two styles
+Reducer = namedtuple("Reducer", "words code")  # a built-in that turns a list into one number
+Nearness = namedtuple("Nearness", "words name option")  # nearest or farthest first
 
 
 def _direction(values: Values) -> Values:
@@ -41,43 +24,38 @@ def _direction(values: Values) -> Values:
 
 
 FAMILIES = (
-    Family(
+    family(
         name="sequence",
-        topic="algorithms",
         difficulty="hard",
         functions=("sequence", "term"),
         arguments={"n": COUNT},
-        parameters={"a": tuple(range(0, 7)), "b": tuple(range(1, 8)), "m": (1, 2, 3), "sign": SIGNS},
+        parameters={"a": range(0, 7), "b": range(1, 8), "m": (1, 2, 3), "sign": SIGNS},
         docs=(
             "Start with {a} and {b}; each next term is {m} times the last {sign.words} the one before. "
             "Return term {n}.",
         ),
-        styles=(
-            """
+        styles="""
             a, b = {a}, {b}
             for _ in range({n}):
                 a, b = b, {m} * b {sign.code} a
             return a
-            """,
-            """
+
             terms = [{a}, {b}]
             while len(terms) <= {n}:
                 terms.append({m} * terms[-1] {sign.code} terms[-2])
             return terms[{n}]
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="digits_above",
-        topic="algorithms",
         difficulty="hard",
         functions=("digits_{op.name}", "add_digits"),
         arguments={"n": integer(0, 99999, (0, 1, 9, 10, 345, 2678))},
-        parameters={"start": tuple(range(0, 10)), "op": COMPARISONS, "c": tuple(range(1, 9))},
+        parameters={"start": range(0, 10), "op": COMPARISONS, "c": range(1, 9)},
         docs=("Start at {start} and add each digit of {n} that is {op.words} {c}.",),
-        styles=(
-            "return {start} + sum(int(ch) for ch in str({n}) if int(ch) {op.code} {c})",
-            """
+        styles="""
+            return {start} + sum(int(ch) for ch in str({n}) if int(ch) {op.code} {c})
+
             total = {start}
             while {n} > 0:
                 digit = {n} % 10
@@ -85,56 +63,48 @@ FAMILIES = (
                     total += digit
                 {n} //= 10
             return total
-            """,
-            """
+
             total = {start}
             for ch in str({n}):
                 if int(ch) {op.code} {c}:
                     total += int(ch)
             return total
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="base_digits",
-        topic="algorithms",
         difficulty="hard",
         functions=("base_digits", "{digits.name}_digits"),
         arguments={"n": integer(0, 400, (0, 1, 2, 10, 81))},
         parameters={
-            "start": tuple(range(0, 10)),
+            "start": range(0, 10),
             "digits": (Digits("count", "count", "1", "1"), Digits("add up", "sum", "{n} % {k}", "digit")),
-            "k": tuple(range(2, 11)),
+            "k": range(2, 11),
         },
         docs=("Start at {start} and {digits.words} the digits of {n} in base {k}.",),
-        styles=(
-            """
+        styles="""
             total = {start}
             while {n} > 0:
                 total += {item}
                 {n} //= {k}
             return total
-            """,
-            """
+
             total = {start}
             while {n} > 0:
                 {n}, digit = divmod({n}, {k})
                 total += {digits.digit}
             return total
-            """,
-        ),
+        """,
         derive=lambda values: {"item": values["digits"].remainder.format(n=values["n"], k=values["k"])},
     ),
-    Family(
+    family(
         name="reduce_steps",
-        topic="algorithms",
         difficulty="hard",
         functions=("reduce_steps", "steps_down"),
         arguments={"n": NATURAL},
-        parameters={"k": tuple(range(2, 7)), "b": (1, 2, 3), "c": tuple(range(1, 13))},
+        parameters={"k": range(2, 7), "b": (1, 2, 3), "c": range(1, 13)},
         docs=("Count the steps until {n} is at most {c}: divide by {k} if possible, otherwise subtract {b}.",),
-        styles=(
-            """
+        styles="""
             steps = 0
             while {n} > {c}:
                 if {n} % {k} == 0:
@@ -143,90 +113,79 @@ FAMILIES = (
                     {n} -= {b}
                 steps += 1
             return steps
-            """,
-            """
+
             steps = 0
             while {n} > {c}:
                 {n} = {n} // {k} if {n} % {k} == 0 else {n} - {b}
                 steps += 1
             return steps
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="next_multiple",
-        topic="algorithms",
         difficulty="hard",
         functions=("multiple_{op.name}", "find_multiple"),
         arguments={"n": NATURAL},
-        parameters={"a": tuple(range(2, 11)), "op": COMPARISONS, "b": tuple(range(1, 10))},
+        parameters={"a": range(2, 11), "op": COMPARISONS, "b": range(1, 10)},
         docs=("Return the {which} multiple of {a} that is {op.words} {n} plus {b}.",),
-        styles=(
-            """
+        styles="""
             m = {n} + {b}{shift}
             while m % {a} != 0:
                 m {step}= 1
             return m
-            """,
-            """
+
             m = ({n} + {b}) // {a} * {a}
             while m {op.negation} {n} + {b}:
                 m {step}= {a}
             return m
-            """,
-        ),
+        """,
         derive=_direction,
     ),
-    Family(
+    family(
         name="groups",
-        topic="algorithms",
         difficulty="medium",
         functions=("groups", "{reducer.code}_groups"),
         arguments={"nums": LONG_LIST},
         parameters={
-            "k": tuple(range(2, 9)),
+            "k": range(2, 9),
             "reducer": (Reducer("sum", "sum"), Reducer("largest", "max"), Reducer("smallest", "min")),
-            "b": tuple(range(1, 11)),
+            "b": range(1, 11),
         },
         docs=("Split {nums} into groups of {k} and return the {reducer.words} of each plus {b}.",),
-        styles=(
-            "return [{reducer.code}({nums}[i:i + {k}]) + {b} for i in range(0, len({nums}), {k})]",
-            """
+        styles="""
+            return [{reducer.code}({nums}[i:i + {k}]) + {b} for i in range(0, len({nums}), {k})]
+
             result = []
             for i in range(0, len({nums}), {k}):
                 result.append({reducer.code}({nums}[i:i + {k}]) + {b})
             return result
-            """,
-            """
+
             result = []
             while {nums}:
                 result.append({reducer.code}({nums}[:{k}]) + {b})
                 {nums} = {nums}[{k}:]
             return result
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="nearest",
-        topic="algorithms",
         difficulty="medium",
         functions=("{nearness.name}", "sort_{nearness.name}"),
         arguments={"nums": INTEGERS},
         parameters={
-            "k": tuple(range(1, 6)),
+            "k": range(1, 6),
             "nearness": (
                 Nearness("nearest to", "nearest", ""),
                 Nearness("farthest from", "farthest", ", reverse=True"),
             ),
-            "c": tuple(range(0, 21)),
+            "c": range(0, 21),
         },
         docs=("Return the {k} values of {nums} {nearness.words} {c}, in that order.",),
-        styles=(
-            "return sorted({nums}, key=lambda v: abs(v - {c}){nearness.option})[:{k}]",
-            """
+        styles="""
+            return sorted({nums}, key=lambda v: abs(v - {c}){nearness.option})[:{k}]
+
             {nums}.sort(key=lambda v: abs(v - {c}){nearness.option})
             return {nums}[:{k}]
-            """,
-        ),
+        """,
     ),
 )

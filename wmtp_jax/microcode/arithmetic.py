@@ -1,134 +1,117 @@
 """Families of integer arithmetic."""
 
-from typing import NamedTuple
+from collections import namedtuple
+from functools import partial
 
 from wmtp_jax.microcode.family import SIGNS, Family
 from wmtp_jax.microcode.inputs import INTEGER
 
+family = partial(Family, topic="arithmetic")
 
-class Division(NamedTuple):
-    """One of the two results of an integer division."""
-
-    code: str
-    words: str
-    index: int
-
+Division = namedtuple("Division", "code words index")  # one of the two results of divmod
 
 FAMILIES = (
-    Family(
+    family(
         name="linear",
-        topic="arithmetic",
         difficulty="easy",
         functions=("linear", "scale"),
         arguments={"x": INTEGER},
-        parameters={"a": tuple(range(2, 13)), "sign": SIGNS, "b": tuple(range(1, 16))},
+        parameters={"a": range(2, 13), "sign": SIGNS, "b": range(1, 16)},
         docs=("Return {a} times {x} {sign.words} {b}.",),
-        styles=(
-            "return {a} * {x} {sign.code} {b}",
-            """
+        styles="""
+            return {a} * {x} {sign.code} {b}
+
             result = {x} * {a}
             return result {sign.code} {b}
-            """,
-            """
+
             {x} *= {a}
             return {x} {sign.code} {b}
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="shifted_division",
-        topic="arithmetic",
         difficulty="easy",
         functions=("divide", "{part.words}"),
         arguments={"x": INTEGER},
         parameters={
-            "b": tuple(range(1, 13)),
+            "b": range(1, 13),
             "part": (Division("%", "remainder", 1), Division("//", "quotient", 0)),
-            "m": tuple(range(2, 11)),
+            "m": range(2, 11),
         },
         docs=("Add {b} to {x} and return the {part.words} of dividing by {m}.",),
-        styles=(
-            "return ({x} + {b}) {part.code} {m}",
-            """
+        styles="""
+            return ({x} + {b}) {part.code} {m}
+
             total = {x} + {b}
             return total {part.code} {m}
-            """,
-            "return divmod({x} + {b}, {m})[{part.index}]",
-        ),
+
+            return divmod({x} + {b}, {m})[{part.index}]
+        """,
     ),
-    Family(
+    family(
         name="weighted_pair",
-        topic="arithmetic",
         difficulty="easy",
         functions=("combine", "weigh"),
         arguments={"x": INTEGER, "y": INTEGER},
-        parameters={"a": tuple(range(2, 12)), "sign": SIGNS, "b": tuple(range(2, 12))},
+        parameters={"a": range(2, 12), "sign": SIGNS, "b": range(2, 12)},
         docs=("Return {a} times {x} {sign.words} {b} times {y}.",),
-        styles=(
-            "return {a} * {x} {sign.code} {b} * {y}",
-            """
+        styles="""
+            return {a} * {x} {sign.code} {b} * {y}
+
             left = {x} * {a}
             right = {y} * {b}
             return left {sign.code} right
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="clamp",
-        topic="arithmetic",
         difficulty="medium",
         functions=("clamp", "limit"),
         arguments={"x": INTEGER},
-        parameters={"low": tuple(range(0, 12)), "high": tuple(range(12, 26))},
+        parameters={"low": range(0, 12), "high": range(12, 26)},
         docs=("Limit {x} to the range from {low} to {high}.",),
-        styles=(
-            "return max({low}, min({x}, {high}))",
-            """
+        styles="""
+            return max({low}, min({x}, {high}))
+
             if {x} < {low}:
                 return {low}
             if {x} > {high}:
                 return {high}
             return {x}
-            """,
-            """
+
             {x} = min({x}, {high})
             return max({x}, {low})
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="power",
-        topic="arithmetic",
         difficulty="medium",
         functions=("power", "raise_power"),
         arguments={"x": INTEGER},
-        parameters={"p": (2, 3, 4), "sign": SIGNS, "c": tuple(range(1, 31))},
+        parameters={"p": (2, 3, 4), "sign": SIGNS, "c": range(1, 31)},
         docs=("Return {x} to the power of {p} {sign.words} {c}.",),
-        styles=(
-            "return {x} ** {p} {sign.code} {c}",
-            """
+        styles="""
+            return {x} ** {p} {sign.code} {c}
+
             result = 1
             for _ in range({p}):
                 result *= {x}
             return result {sign.code} {c}
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="distance",
-        topic="arithmetic",
         difficulty="easy",
         functions=("distance", "gap"),
         arguments={"x": INTEGER},
-        parameters={"c": tuple(range(1, 16)), "a": tuple(range(2, 13))},
+        parameters={"c": range(1, 16), "a": range(2, 13)},
         docs=("Return the distance between {x} and {c}, times {a}.",),
-        styles=(
-            "return abs({x} - {c}) * {a}",
-            """
+        styles="""
+            return abs({x} - {c}) * {a}
+
             if {x} > {c}:
                 return ({x} - {c}) * {a}
             return ({c} - {x}) * {a}
-            """,
-        ),
+        """,
     ),
 )

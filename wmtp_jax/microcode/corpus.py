@@ -37,15 +37,12 @@ def generate() -> dict[str, list[Row]]:
         stream = _problems(family)
         for split, count in PROBLEMS_PER_FAMILY.items():
             problems[split] += [next(stream) for _ in range(count)]
-    records = {}
+    data = {}
     for split, members in problems.items():
         rng = Random(f"{SEED}/{split}")
         rng.shuffle(members)
-        write = _unlabelled if split == "pretrain" else _labelled
-        records[split] = [
-            record for index, problem in enumerate(members) for record in write(split, index, problem, rng)
-        ]
-    return records
+        data[split] = [row for index, problem in enumerate(members) for row in _rows(split, index, problem, rng)]
+    return data
 
 
 def to_jsonl(records: list[Row]) -> bytes:
@@ -63,37 +60,28 @@ def _problems(family: Family) -> Iterator[MicrocodeProblem]:
             yield problem
 
 
-def _record(problem: MicrocodeProblem, output: str, task_id: str, *, is_correct: bool | None, clean: bool) -> Row:
-    return {
-        "instruction": problem.prompt,
-        "input": "",
-        "output": output,
-        "task_id": task_id,
-        "is_correct": is_correct,
-        "metadata": {
-            "source": "microcode",
-            "difficulty": problem.family.difficulty,
-            "has_tests": True,
-            "topic": problem.family.topic,
-            "family": problem.family.name,
-            "entry_point": problem.entry_point,
-            "clean": clean,
-            "tests": list(problem.tests),
-        },
-    }
-
-
-def _unlabelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Row]:
-    for number in range(PROGRAMS):
-        clean = rng.random() >= BUGGY_SHARE
-        output = (problem.correct if clean else problem.incorrect)[number]
-        task_id = f"microcode/{split}/{index:05d}_solution_{number + 1}"
-        yield _record(problem, output, task_id, is_correct=None, clean=clean)
-
-
-def _labelled(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Row]:
-    for label, bodies in (("correct", problem.correct), ("incorrect", problem.incorrect)):
-        for number, output in enumerate(bodies[:PROGRAMS]):
-            task_id = f"microcode/{split}/{index:05d}_{label}_{number + 1}"
-            right = label == "correct"
-            yield _record(problem, output, task_id, is_correct=right, clean=right)
+def _rows(split: str, index: int, problem: MicrocodeProblem, rng: Random) -> Iterator[Row]:
+    """The records of a problem: a mixture without labels for pretraining, as many programs of each label elsewhere."""
+    if split == "pretrain":
+        programs = [("solution", number, rng.random() >= BUGGY_SHARE) for number in range(PROGRAMS)]
+    else:
+        labels = (("correct", True), ("incorrect", False))
+        programs = [(label, number, clean) for label, clean in labels for number in range(PROGRAMS)]
+    for kind, number, clean in programs:
+        yield {
+            "instruction": problem.prompt,
+            "input": "",
+            "output": (problem.correct if clean else problem.incorrect)[number],
+            "task_id": f"microcode/{split}/{index:05d}_{kind}_{number + 1}",
+            "is_correct": None if split == "pretrain" else clean,
+            "metadata": {
+                "source": "microcode",
+                "difficulty": problem.family.difficulty,
+                "has_tests": True,
+                "topic": problem.family.topic,
+                "family": problem.family.name,
+                "entry_point": problem.entry_point,
+                "clean": clean,
+                "tests": list(problem.tests),
+            },
+        }

@@ -5,18 +5,13 @@ Not for programs of a model: those go to `wmtp_jax.sandbox`.
 
 import ast
 import copy
-from collections.abc import Callable
 from typing import Any
 
-MAX_ROUNDS = 5_000
+MAX_ROUNDS = 5_000  # more than any program of a family needs
 _TICK = "_tick"
 
 
-class RoundsExceededError(Exception):
-    """The program ran more loop rounds than any program of a family needs."""
-
-
-class _Guard(ast.NodeTransformer):
+class _CountRounds(ast.NodeTransformer):
     """Puts a call that counts at the head of every loop."""
 
     def visit_While(self, node: ast.While) -> ast.AST:
@@ -28,37 +23,28 @@ class _Guard(ast.NodeTransformer):
 
 
 class BoundedProgram:
-    """A compiled function of the generator.
-
-    Args:
-        source: text of one function definition.
-        entry_point: the function's name.
+    """A compiled function of the generator, from the text of its definition.
 
     Attributes:
         endless: whether a call was stopped by the bound.
     """
 
     def __init__(self, source: str, entry_point: str):
-        tree = ast.fix_missing_locations(_Guard().visit(ast.parse(source)))
+        tree = ast.fix_missing_locations(_CountRounds().visit(ast.parse(source)))
         self.endless = False
         self._rounds = 0
         namespace: dict[str, Any] = {_TICK: self._tick}
         exec(compile(tree, entry_point, "exec"), namespace)
-        self._function: Callable[..., Any] = namespace[entry_point]
+        self._function = namespace[entry_point]
 
     def _tick(self) -> None:
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
             self.endless = True
-            raise RoundsExceededError
+            raise RuntimeError("the loops do not come to an end")
 
     def __call__(self, *args: Any) -> Any:
-        """The result for these arguments, which are left as they are.
-
-        Raises:
-            RoundsExceededError: the loops do not come to an end.
-            Exception: whatever the program raises.
-        """
+        """The result for these arguments, which are left as they are; raises whatever the program raises."""
         self._rounds = 0
         return self._function(*copy.deepcopy(args))
 

@@ -1,34 +1,23 @@
 """What a task family is: parameters with domains, and templates that are filled with their values.
 
 Everything a solution depends on is a parameter with a domain: constants, operators, bounds, starts, aggregates. So the
-right program of one problem is a wrong one of its sibling, and right and wrong programs have the same distribution.
+correct program of one problem is an incorrect one of its sibling, and both kinds have the same distribution.
 """
 
+import functools
 import textwrap
-from collections.abc import Callable, Mapping
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 Values = dict[str, Any]
 
-
-class Comparison(NamedTuple):
-    """An order relation: its operator, words for the prompt, a part of a function's name, and its negation."""
-
-    code: str
-    words: str
-    name: str
-    negation: str
-
-
-class Sign(NamedTuple):
-    """A binary operator: its symbol, the word between two operands, and the verb."""
-
-    code: str
-    words: str
-    verb: str
-
+# Parameter values that are more than a number or a word; templates read their fields, as in {op.code}.
+Comparison = namedtuple("Comparison", "code words name negation")  # an order relation
+Sign = namedtuple("Sign", "code words verb")  # a binary operator: its symbol, the word between two operands, the verb
+Aggregate = namedtuple("Aggregate", "words name item")  # counting or adding up: what one value contributes
 
 COMPARISONS = (
     Comparison(">", "greater than", "above", "<="),
@@ -36,9 +25,7 @@ COMPARISONS = (
     Comparison("<", "less than", "below", ">="),
     Comparison("<=", "at most", "up_to", ">"),
 )
-PLUS = Sign("+", "plus", "add")
-MINUS = Sign("-", "minus", "subtract")
-TIMES = Sign("*", "times", "multiply")
+PLUS, MINUS, TIMES = Sign("+", "plus", "add"), Sign("-", "minus", "subtract"), Sign("*", "times", "multiply")
 SIGNS = (PLUS, MINUS)
 OPERATORS = (PLUS, MINUS, TIMES)
 
@@ -70,7 +57,7 @@ class Family:
         arguments: placeholder -> argument, in the order of the signature.
         parameters: name -> domain. A problem is one value for each.
         docs: templates of the prompt's sentence; they name every parameter.
-        styles: templates of the body. Every style solves every problem of the family.
+        styles: templates of the body, with empty lines between them. Every style solves every problem of the family.
         valid: which combinations of values are problems.
         derive: further values for the holes, which follow from the parameters and the arguments' names.
     """
@@ -80,11 +67,17 @@ class Family:
     difficulty: str
     functions: tuple[str, ...]
     arguments: Mapping[str, Argument]
-    parameters: Mapping[str, tuple[Any, ...]]
+    parameters: Mapping[str, Sequence[Any]]
     docs: tuple[str, ...]
-    styles: tuple[str, ...]
+    styles: str
     valid: Callable[[Values], bool] = lambda values: True
     derive: Callable[[Values], Values] = lambda values: {}
+
+    @functools.cached_property
+    def templates(self) -> list[str]:
+        """The styles one by one, indented as the body of a function."""
+        text = textwrap.indent(textwrap.dedent(self.styles).strip("\n"), "    ")
+        return [f"{template}\n" for template in text.split("\n\n")]
 
     def fill(self, template: str, values: Values, names: Mapping[str, str]) -> str:
         """The template with parameter values and argument names in its holes."""
@@ -92,6 +85,5 @@ class Family:
         return template.format(**given, **self.derive(given))
 
     def body(self, style: int, values: Values, names: Mapping[str, str]) -> str:
-        """The indented body of the function in one style, ending with one newline."""
-        text = self.fill(textwrap.dedent(self.styles[style]).strip("\n"), values, names)
-        return textwrap.indent(text, "    ") + "\n"
+        """The body of the function in one style."""
+        return self.fill(self.templates[style], values, names)

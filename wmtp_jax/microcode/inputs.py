@@ -32,11 +32,10 @@ def near(rng: Random, constants: tuple[int, ...], low: int, high: int) -> int:
     return rng.randrange(low, high + 1)
 
 
-def integer(
-    low: int, high: int, edges: tuple[int, ...], names: tuple[str, ...] = ("n", "x", "num", "value")
-) -> Argument:
+def integer(low: int, high: int, edges: tuple[int, ...]) -> Argument:
     """An integer argument in [low, high]."""
-    return Argument(names, edges, lambda rng, constants, words: near(rng, constants, low, high))
+    draw = lambda rng, constants, words: near(rng, constants, low, high)
+    return Argument(("n", "x", "num", "value"), edges, draw)
 
 
 def integers(shortest: int, longest: int) -> Argument:
@@ -48,36 +47,25 @@ def integers(shortest: int, longest: int) -> Argument:
     return Argument(("nums", "items", "numbers", "xs"), ([], [0], [7], [-3, 12]), draw)
 
 
-def letters(rng: Random, words: tuple[str, ...], longest: int) -> str:
-    """A string in which the problem's own letters are frequent."""
-    own = "".join(words)
-    length = rng.randrange(2, longest + 1)
-    return "".join(rng.choice(own) if own and rng.randrange(3) == 0 else rng.choice(LETTERS) for _ in range(length))
-
-
 def text(longest: int) -> Argument:
-    """A string of lower-case letters."""
-    return Argument(("s", "text", "word"), ("", "a", "zz"), lambda rng, _, words: letters(rng, words, longest))
-
-
-def sentence() -> Argument:
-    """A string of words with lengths on both sides of the problem's constants."""
+    """A string of lower-case letters in which the problem's own are frequent."""
 
     def draw(rng: Random, constants: tuple[int, ...], words: tuple[str, ...]) -> str:
-        return " ".join(rng.choice(WORDS[near(rng, constants, 1, len(WORDS)) - 1]) for _ in range(rng.randrange(2, 5)))
+        own, length = "".join(words), rng.randrange(2, longest + 1)
+        return "".join(rng.choice(own) if own and rng.randrange(3) == 0 else rng.choice(LETTERS) for _ in range(length))
 
-    return Argument(("s", "text", "line"), ("", "a", "by sea"), draw)
+    return Argument(("s", "text", "word"), ("", "a", "zz"), draw)
 
 
-def table() -> Argument:
-    """A dictionary from short words to integers."""
+def _draw_sentence(rng: Random, constants: tuple[int, ...], words: tuple[str, ...]) -> str:
+    """Words with lengths on both sides of the problem's constants."""
+    return " ".join(rng.choice(WORDS[near(rng, constants, 1, len(WORDS)) - 1]) for _ in range(rng.randrange(2, 5)))
 
-    def draw(rng: Random, constants: tuple[int, ...], words: tuple[str, ...]) -> dict[str, int]:
-        keys = rng.sample(KEYS, rng.randrange(1, 4))
-        keys += [word for word in words if word in KEYS and word not in keys and rng.randrange(2)]
-        return {key: near(rng, constants, -5, 25) for key in keys}
 
-    return Argument(("d", "table", "prices", "stock"), ({}, {"fig": 0}, {"tea": 7, "salt": -2}), draw)
+def _draw_table(rng: Random, constants: tuple[int, ...], words: tuple[str, ...]) -> dict[str, int]:
+    keys = rng.sample(KEYS, rng.randrange(1, 4))
+    keys += [word for word in words if word in KEYS and word not in keys and rng.randrange(2)]
+    return {key: near(rng, constants, -5, 25) for key in keys}
 
 
 INTEGER = integer(-20, 40, (0, 1, -1, 10))
@@ -87,5 +75,5 @@ INTEGERS = integers(2, 6)
 LONG_LIST = integers(3, 10)
 TEXT = text(8)
 LONG_TEXT = text(14)
-SENTENCE = sentence()
-TABLE = table()
+SENTENCE = Argument(("s", "text", "line"), ("", "a", "by sea"), _draw_sentence)
+TABLE = Argument(("d", "table", "prices", "stock"), ({}, {"fig": 0}, {"tea": 7, "salt": -2}), _draw_table)

@@ -1,10 +1,11 @@
-"""How right programs become wrong ones, without leaving a trace in the bag of tokens.
+"""How correct programs become incorrect ones, without leaving a trace in the bag of tokens.
 
-Most wrong programs solve a sibling problem (another constant, operator, bound, start, branch or aggregate). The others
-are rearrangements of a right program: the same tokens in an order that is a mistake. Whether a candidate really is
-wrong is found by running it.
+Most incorrect programs solve a sibling problem (another constant, operator, bound, start, branch or aggregate). The
+others are rearrangements of a correct program: the same tokens in an order that is a mistake. Whether a candidate
+really is incorrect is found by running it.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from random import Random
@@ -49,8 +50,7 @@ def rearrangements(body: str) -> list[str]:
     for match in _OPERANDS.finditer(body):
         left, operator, right = match.groups()
         found.append(f"{body[: match.start()]}{right} {operator} {left}{body[match.end() :]}")
-    for index in range(len(lines) - 1):
-        first, second = lines[index], lines[index + 1]
+    for index, (first, second) in enumerate(itertools.pairwise(lines)):
         if _depth(first) == _depth(second) and not first.endswith(":\n") and not second.endswith(":\n"):
             found.append("".join([*lines[:index], second, first, *lines[index + 2 :]]))
     for index in range(1, len(lines)):
@@ -63,15 +63,7 @@ def rearrangements(body: str) -> list[str]:
 
 
 def candidates(family: Family, values: Values, bodies: list[str], names: dict[str, str], rng: Random) -> Iterator[str]:
-    """Endless bodies that may be wrong: not in `bodies`, but possibly right, repeated or not valid Python.
-
-    Args:
-        family: the problem's family.
-        values: the problem's setting.
-        bodies: the right program in every style.
-        names: the arguments' names.
-        rng: the problem's random stream.
-    """
+    """Endless bodies that may be incorrect: none of the correct `bodies`; perhaps correct, repeated or no Python."""
     settings = siblings(family, values, rng)
     moved = [rearrangements(body) for body in bodies]
     while True:

@@ -33,9 +33,8 @@ def write(directory: Path, data: dict[str, list[Row]]) -> None:
     """
     with os_errors_named(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    files = {_file(split): _compress(to_jsonl(records)) for split, records in data.items()} | {
-        METADATA: _metadata(data)
-    }
+    contents = _contents(data)
+    files = {name: _compress(content) if name.endswith(".gz") else content for name, content in contents.items()}
     sums = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(files.items()))
     for name, content in {**files, SUMS: sums}.items():
         write_atomically(directory / name, content)
@@ -47,29 +46,23 @@ def verify(directory: Path) -> None:
     The uncompressed lines are compared byte for byte, since compressed bytes depend on the zlib at hand; SHA256SUMS is
     compared with the files as they are.
 
-    Args:
-        directory: holds the files that `write` makes.
-
     Raises:
         UserError: a file is missing, damaged or different; the first difference is named.
     """
     with os_errors_named(directory):
         check_sums(directory)
-    data = generate()
-    for split, records in data.items():
-        path, expected = directory / _file(split), to_jsonl(records)
+    for name, expected in _contents(generate()).items():
+        path = directory / name
+        with os_errors_named(path):
+            found = path.read_bytes()
         try:
-            with os_errors_named(path):
-                found = gzip.decompress(path.read_bytes())
+            found = gzip.decompress(found) if name.endswith(".gz") else found
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise MicrocodeError(f"{path} is not a whole gzip file ({error}); restore it or run {COMMAND}") from error
         if found != expected:
             pairs = itertools.zip_longest(found.splitlines(), expected.splitlines())
             line = next((number for number, (left, right) in enumerate(pairs, 1) if left != right), 1)
             raise MicrocodeError(f"{path} differs from the generator's output from line {line} on; run {COMMAND}")
-    with os_errors_named(directory / METADATA):
-        if (directory / METADATA).read_bytes() != _metadata(data):
-            raise MicrocodeError(f"{directory / METADATA} differs from the generator's output; run {COMMAND}")
 
 
 def summary(data: dict[str, list[Row]]) -> str:
@@ -95,8 +88,10 @@ def _figures(records: list[Row]) -> dict[str, Any]:
     }
 
 
-def _metadata(data: dict[str, list[Row]]) -> bytes:
+def _contents(data: dict[str, list[Row]]) -> dict[str, bytes]:
+    """Every file but SHA256SUMS, uncompressed."""
     lines = {split: to_jsonl(records) for split, records in data.items()}
+    digests = {split: hashlib.sha256(content).hexdigest() for split, content in lines.items()}
     metadata = {
         "name": "microcode",
         "made_by": COMMAND,
@@ -104,21 +99,14 @@ def _metadata(data: dict[str, list[Row]]) -> bytes:
         "seed": SEED,
         "digests": f"jsonl_sha256 is of the uncompressed lines, the same everywhere; {SUMS} is of the shipped files",
         "families": [family.name for family in FAMILIES],
-        "records": {_file(split): len(records) for split, records in data.items()},
+        "records": {f"{split}.jsonl.gz": len(records) for split, records in data.items()},
         "splits": {
-            split: {
-                **_figures(records),
-                "jsonl_bytes": len(lines[split]),
-                "jsonl_sha256": hashlib.sha256(lines[split]).hexdigest(),
-            }
+            split: {**_figures(records), "jsonl_bytes": len(lines[split]), "jsonl_sha256": digests[split]}
             for split, records in data.items()
         },
     }
-    return (json.dumps(metadata, indent=2) + "\n").encode()
-
-
-def _file(split: str) -> str:
-    return f"{split}.jsonl.gz"
+    files = {f"{split}.jsonl.gz": content for split, content in lines.items()}
+    return files | {METADATA: (json.dumps(metadata, indent=2) + "\n").encode()}
 
 
 def _compress(content: bytes) -> bytes:

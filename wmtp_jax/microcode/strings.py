@@ -1,46 +1,19 @@
 """Families on strings."""
 
-from typing import NamedTuple
+from collections import namedtuple
+from functools import partial
 
 from wmtp_jax.microcode.family import COMPARISONS, Family, Values
 from wmtp_jax.microcode.inputs import LONG_TEXT, SENTENCE, TEXT
 
+family = partial(Family, topic="strings")
+
 LETTERS = tuple("abcdeghiklmnoprst")
 MARKS = tuple("!*#-+.")
 
-
-class Side(NamedTuple):
-    """The left or the right side of a string, with the method that pads there."""
-
-    words: str
-    name: str
-    method: str
-    left: bool
-
-
-class Cut(NamedTuple):
-    """A piece at one end of a string: what stands before and after its length in the slice."""
-
-    words: str
-    name: str
-    before: str
-    after: str
-
-
-class Change(NamedTuple):
-    """A change made to a word."""
-
-    words: str
-    code: str
-
-
-BEFORE, AFTER = Side("before", "prefix", "rjust", True), Side("after", "suffix", "ljust", False)
-CHANGES = (
-    Change("in upper case", ".upper()"),
-    Change("reversed", "[::-1]"),
-    Change("capitalized", ".capitalize()"),
-    Change("doubled", " * 2"),
-)
+Side = namedtuple("Side", "words name method left")  # of a string, with the method that pads there
+Cut = namedtuple("Cut", "words name before after")  # a piece at one end: what stands around its length in the slice
+Change = namedtuple("Change", "words code")  # made to a word
 
 
 def _sides(values: Values) -> Values:
@@ -54,118 +27,117 @@ def _sides(values: Values) -> Values:
     }
 
 
-def _piece(values: Values) -> Values:
-    return {"piece": values["cut"].words.format(k=values["k"])}
-
-
 FAMILIES = (
-    Family(
+    family(
         name="count_letters",
-        topic="strings",
         difficulty="easy",
         functions=("count_letters", "count_both"),
         arguments={"s": LONG_TEXT},
         parameters={"a": LETTERS, "b": LETTERS},
         docs=("Count the letters '{a}' and '{b}' in {s}.",),
-        styles=(
-            "return {s}.count('{a}') + {s}.count('{b}')",
-            """
+        styles="""
+            return {s}.count('{a}') + {s}.count('{b}')
+
             total = 0
             for ch in {s}:
                 if ch == '{a}' or ch == '{b}':
                     total += 1
             return total
-            """,
-            "return sum(1 for ch in {s} if ch in '{a}{b}')",
-        ),
+
+            return sum(1 for ch in {s} if ch in '{a}{b}')
+        """,
         valid=lambda values: values["a"] < values["b"],
     ),
-    Family(
+    family(
         name="replace_letter",
-        topic="strings",
         difficulty="easy",
         functions=("replace_letter", "swap_letter"),
         arguments={"s": TEXT},
         parameters={"a": LETTERS, "b": LETTERS},
         docs=("Replace each '{a}' in {s} by '{b}'.",),
-        styles=(
-            "return {s}.replace('{a}', '{b}')",
-            "return ''.join('{b}' if ch == '{a}' else ch for ch in {s})",
-            """
+        styles="""
+            return {s}.replace('{a}', '{b}')
+
+            return ''.join('{b}' if ch == '{a}' else ch for ch in {s})
+
             result = ''
             for ch in {s}:
                 result += '{b}' if ch == '{a}' else ch
             return result
-            """,
-        ),
+        """,
         valid=lambda values: values["a"] != values["b"],
     ),
-    Family(
+    family(
         name="affix",
-        topic="strings",
         difficulty="easy",
         functions=("add_{side.name}", "mark"),
         arguments={"s": TEXT},
-        parameters={"k": tuple(range(2, 18)), "mark": MARKS, "side": (BEFORE, AFTER)},
+        parameters={
+            "k": range(2, 18),
+            "mark": MARKS,
+            "side": (Side("before", "prefix", "rjust", True), Side("after", "suffix", "ljust", False)),
+        },
         docs=("Put {k} times '{mark}' {side.words} {s}.",),
-        styles=(
-            "return {whole}",
-            """
+        styles="""
+            return {whole}
+
             mark = '{mark}' * {k}
             return {named}
-            """,
-            """
+
             for _ in range({k}):
                 {s} = {one}
             return {s}
-            """,
-        ),
+        """,
         derive=_sides,
     ),
-    Family(
+    family(
         name="pad",
-        topic="strings",
         difficulty="medium",
         functions=("pad", "pad_{side.words}"),
         arguments={"s": TEXT},
         parameters={
             "side": (Side("left", "left", "rjust", True), Side("right", "right", "ljust", False)),
             "mark": MARKS,
-            "k": tuple(range(4, 17)),
+            "k": range(4, 17),
         },
         docs=("Pad {s} on the {side.words} with '{mark}' to length {k}.",),
-        styles=(
-            "return {s}.{side.method}({k}, '{mark}')",
-            """
+        styles="""
+            return {s}.{side.method}({k}, '{mark}')
+
             while len({s}) < {k}:
                 {s} = {one}
             return {s}
-            """,
-        ),
+        """,
         derive=_sides,
     ),
-    Family(
+    family(
         name="change_words",
-        topic="strings",
         difficulty="medium",
         functions=("change_words", "words_{op.name}"),
         arguments={"s": SENTENCE},
-        parameters={"change": CHANGES, "op": COMPARISONS, "k": tuple(range(2, 12))},
+        parameters={
+            "change": (
+                Change("in upper case", ".upper()"),
+                Change("reversed", "[::-1]"),
+                Change("capitalized", ".capitalize()"),
+                Change("doubled", " * 2"),
+            ),
+            "op": COMPARISONS,
+            "k": range(2, 12),
+        },
         docs=("Return the words of {s} with length {op.words} {k}, {change.words}.",),
-        styles=(
-            "return [w{change.code} for w in {s}.split() if len(w) {op.code} {k}]",
-            """
+        styles="""
+            return [w{change.code} for w in {s}.split() if len(w) {op.code} {k}]
+
             result = []
             for w in {s}.split():
                 if len(w) {op.code} {k}:
                     result.append(w{change.code})
             return result
-            """,
-        ),
+        """,
     ),
-    Family(
+    family(
         name="cut",
-        topic="strings",
         difficulty="medium",
         functions=("cut", "{cut.name}"),
         arguments={"s": LONG_TEXT},
@@ -176,17 +148,16 @@ FAMILIES = (
                 Cut("all but the first {k} characters", "skip", "", ":"),
                 Cut("all but the last {k} characters", "trim", ":-", ""),
             ),
-            "k": tuple(range(1, 10)),
+            "k": range(1, 10),
             "mark": MARKS,
         },
         docs=("Return {piece} of {s} and then '{mark}'.",),
-        styles=(
-            "return {s}[{cut.before}{k}{cut.after}] + '{mark}'",
-            """
+        styles="""
+            return {s}[{cut.before}{k}{cut.after}] + '{mark}'
+
             part = {s}[{cut.before}{k}{cut.after}]
             return part + '{mark}'
-            """,
-        ),
-        derive=_piece,
+        """,
+        derive=lambda values: {"piece": values["cut"].words.format(k=values["k"])},
     ),
 )

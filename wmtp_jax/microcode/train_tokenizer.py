@@ -23,14 +23,7 @@ OUT = Path("storage/models_v2/micro-mtp/tokenizer.model")
 
 
 def train(texts: Iterable[str]) -> bytes:
-    """A SentencePiece model trained on the texts; the same texts give the same bytes.
-
-    Args:
-        texts: the training corpus.
-
-    Returns:
-        Content of a tokenizer.model: unk 0, bos 1, eos 2, no pad.
-    """
+    """The content of a tokenizer.model (unk 0, bos 1, eos 2, no pad); the same texts give the same bytes."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts),
@@ -69,18 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    parser = cli.ArgumentParser(
-        prog="python -m wmtp_jax.microcode.train_tokenizer",
-        description="Trains the micro models' tokenizer.",
-        examples=(
-            "python -m wmtp_jax.microcode.train_tokenizer",
-            "python -m wmtp_jax.microcode.train_tokenizer --data records.jsonl --out tokenizer.model",
-        ),
-    )
-    parser.add_argument(
-        "--data", type=Path, default=DATA, help=f"a .jsonl or .jsonl.gz file of records (default {DATA})"
-    )
-    parser.add_argument("--out", type=Path, default=OUT, help=f"the model file to write (default {OUT})")
+    prog = "python -m wmtp_jax.microcode.train_tokenizer"
+    examples = (prog, f"{prog} --data records.jsonl --out tokenizer.model")
+    parser = cli.ArgumentParser(prog=prog, description="Trains the micro models' tokenizer.", examples=examples)
+    add = parser.add_argument
+    add("--data", type=Path, default=DATA, help=f"a .jsonl or .jsonl.gz file of records (default {DATA})")
+    add("--out", type=Path, default=OUT, help=f"the model file to write (default {OUT})")
     chosen = parser.parse_args(argv)
     model = train(corpus(chosen.data))
     write_atomically(chosen.out, model)

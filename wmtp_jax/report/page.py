@@ -41,7 +41,7 @@ details td { white-space: normal; word-break: break-word; text-align: left; }
 
 def write_report(
     run_directory: Path,
-    rows: Sequence[Measure | tuple[str, float, float, str]],
+    rows: Sequence[Measure],
     metrics: Sequence[Mapping[str, Any]],
     model_directory: Path | None = None,
 ) -> Path:
@@ -61,13 +61,8 @@ def write_report(
     config = json.loads((run_directory / "config.json").read_text(encoding="utf-8"))
     starts = json.loads((run_directory / "environment.json").read_text(encoding="utf-8"))["starts"]
     last = starts[-1]
-    facts = [
-        last["time"][:16].replace("T", " "),
-        _hardware(last),
-        f"jax {last['packages']['jax']}",
-    ]
-    if len(starts) > 1:
-        facts.append(f"{len(starts)} starts")
+    facts = [last["time"][:16].replace("T", " "), _hardware(last), f"jax {last['packages']['jax']}"]
+    facts += [f"{len(starts)} starts"] if len(starts) > 1 else []
     sections = [
         f"<section><h2>Before and after, on the validation split</h2>{_measures(rows)}</section>",
         f'<section><h2>Loss</h2><img alt="loss per head" src="data:image/png;base64,{plot}"></section>',
@@ -91,22 +86,21 @@ def write_report(
     return path
 
 
-def _measures(rows: Sequence[Measure | tuple[str, float, float, str]]) -> str:
+def _measures(rows: Sequence[Measure]) -> str:
     head = "".join(f"<th>{name}</th>" for name in HEADER)
     lines = []
     for row in rows:
-        *texts, verdict = map(html.escape, table_cells(Measure(*row)))
+        *texts, verdict = map(html.escape, table_cells(row))
         cells = "".join(f"<td>{text}</td>" for text in texts)
         lines.append(f'<tr>{cells}<td class="{verdict.partition(" ")[0]}">{verdict}</td></tr>')
     return f"<table><tr>{head}</tr>{''.join(lines)}</table>"
 
 
 def _key_values(values: Mapping[str, Any]) -> str:
-    texts = ((key, value if isinstance(value, str) else json.dumps(value)) for key, value in fields_of(values))
-    rows = "".join(
-        f'<tr><td class="code">{html.escape(key)}</td><td class="code">{html.escape(text)}</td></tr>'
-        for key, text in texts
-    )
+    rows = ""
+    for key, value in fields_of(values):
+        text = value if isinstance(value, str) else json.dumps(value)
+        rows += f'<tr><td class="code">{html.escape(key)}</td><td class="code">{html.escape(text)}</td></tr>'
     return f"<table>{rows}</table>"
 
 

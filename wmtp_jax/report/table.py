@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 
 class Measure(NamedTuple):
-    """One line of the closing table; a value that was not measured is NaN."""
+    """One line of the closing table; a value that was not measured is NaN, "none" is for what is shown unjudged."""
 
     name: str
     before: float
@@ -18,13 +18,9 @@ _LEAST_SHARE = 0.005  # a smaller relative change is shown, and not judged
 HEADER = ("measure", "before", "after", "change", "", "")
 
 
-def closing_table(rows: Sequence[Measure | tuple[str, float, float, str]]) -> str:
-    """Aligned text: measure, before, after, change and its verdict.
-
-    Args:
-        rows: (name, before, after, better); `better` is "lower", "higher", or "none" where neither is.
-    """
-    cells = [HEADER, *(table_cells(Measure(*row)) for row in rows)]
+def closing_table(rows: Sequence[Measure]) -> str:
+    """Aligned text: measure, before, after, change and its verdict."""
+    cells = [HEADER, *map(table_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for name, *numbers, verdict in cells:
@@ -47,10 +43,11 @@ def table_cells(row: Measure) -> tuple[str, str, str, str, str, str]:
     change = ("+" if difference > 0 else "") + _number(difference)
     share = f"{difference / abs(row.before):+.0%}" if row.before else ""
     if row.better == "none":
-        return row.name, before, after, change, share, ""
-    if abs(difference) < _LEAST_SHARE * abs(row.before):
-        return row.name, before, after, change, share, "unchanged"
-    verdict = "improved" if (difference < 0) == (row.better == "lower") else "worse"
+        verdict = ""
+    elif abs(difference) < _LEAST_SHARE * abs(row.before):
+        verdict = "unchanged"
+    else:
+        verdict = "improved" if (difference < 0) == (row.better == "lower") else "worse"
     return row.name, before, after, change, share, verdict
 
 

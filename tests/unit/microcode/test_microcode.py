@@ -3,8 +3,6 @@
 import gzip
 import json
 import re
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
@@ -18,28 +16,10 @@ from wmtp_jax.microcode import FAMILIES, verify
 SPLITS = ("pretrain", "train", "valid", "test")
 MAX_TOKENS = 128
 
-# Runs each program with its tests in a fresh interpreter and tells which pass.
-CHECKER = """
-import json, sys
-verdicts = []
-for line in sys.stdin:
-    program = json.loads(line)
-    try:
-        exec(program, {})
-        verdicts.append(True)
-    except Exception:
-        verdicts.append(False)
-print(json.dumps(verdicts))
-"""
-
 
 @pytest.fixture(scope="module")
-def directory(root: Path) -> Path:
-    return root / "storage" / "datasets_v2" / "microcode"
-
-
-@pytest.fixture(scope="module")
-def records(directory: Path) -> dict[str, list[dict]]:
+def records(root: Path) -> dict[str, list[dict]]:
+    directory = root / "storage/datasets_v2/microcode"
     return {
         split: [json.loads(line) for line in gzip.open(directory / f"{split}.jsonl.gz", "rt", encoding="utf-8")]
         for split in SPLITS
@@ -48,51 +28,31 @@ def records(directory: Path) -> dict[str, list[dict]]:
 
 @pytest.fixture(scope="module")
 def tokenizer(root: Path) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(
-        model_file=str(root / "storage" / "models_v2" / "micro-mtp" / "tokenizer.model")
-    )
-
-
-def passing(records: list[dict]) -> list[bool]:
-    programs = (r["instruction"] + r["output"] + "\n" + "\n".join(r["metadata"]["tests"]) for r in records)
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", CHECKER],
-        input="".join(json.dumps(program) + "\n" for program in programs),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=600,
-    )
-    return json.loads(result.stdout)
+    model = root / "storage/models_v2/micro-mtp/tokenizer.model"
+    return sentencepiece.SentencePieceProcessor(model_file=str(model))
 
 
 @pytest.mark.slow
-def test_the_generator_reproduces_the_shipped_bytes(directory: Path):
-    verify(directory)
+def test_the_generator_reproduces_the_shipped_bytes(root: Path):
+    verify(root / "storage/datasets_v2/microcode")
 
 
 def test_families_cover_the_topics():
     topics = {"arithmetic", "conditions", "lists", "strings", "dictionaries", "loops", "algorithms"}
     assert len({family.name for family in FAMILIES}) == len(FAMILIES) >= 30
     assert {family.topic for family in FAMILIES} == topics
-    assert all(len(family.styles) >= 2 for family in FAMILIES)
+    assert all(len(family.templates) >= 2 for family in FAMILIES)
 
 
-@pytest.mark.parametrize("split", SPLITS)
-def test_every_split_has_the_same_family_mix(records, split):
-    counts = Counter({r["instruction"]: r["metadata"]["family"] for r in records[split]}.values())
-    assert set(counts) == {family.name for family in FAMILIES}
-    assert len(set(counts.values())) == 1
-
-
-def test_sizes_and_labels(records):
-    problems = {split: len({r["instruction"] for r in records[split]}) for split in SPLITS}
-    assert problems["pretrain"] >= 3000
-    assert problems["train"] >= 1000
-    assert problems["valid"] >= 100
-    assert problems["test"] >= 200
+def test_sizes_labels_and_the_same_mix_of_families_in_every_split(records):
     assert all(r["is_correct"] is None for r in records["pretrain"])
     assert 0.27 <= np.mean([not r["metadata"]["clean"] for r in records["pretrain"]]) <= 0.33
+    for split, least in (("pretrain", 3000), ("train", 1000), ("valid", 100), ("test", 200)):
+        families = {r["instruction"]: r["metadata"]["family"] for r in records[split]}
+        assert len(families) >= least
+        counts = Counter(families.values())
+        assert set(counts) == {family.name for family in FAMILIES}
+        assert len(set(counts.values())) == 1
     for split in SPLITS[1:]:
         labels = defaultdict(list)
         for r in records[split]:
@@ -102,18 +62,16 @@ def test_sizes_and_labels(records):
 
 
 def test_records_follow_the_schema(records):
-    seen = set()
     for split in SPLITS:
         for r in records[split]:
             assert list(r) == ["instruction", "input", "output", "task_id", "is_correct", "metadata"]
             assert re.fullmatch(rf"microcode/{split}/\d{{5}}_(correct|incorrect|solution)_\d", r["task_id"])
-            assert r["task_id"] not in seen
-            seen.add(r["task_id"])
             assert r["input"] == ""
             assert r["instruction"].startswith(f"def {r['metadata']['entry_point']}(")
             assert r["instruction"].endswith('    """\n')
             assert re.fullmatch(r"(    .*\n)+", r["output"])
             assert not re.search(r"[ \t]\n", r["output"])
+        assert len({r["task_id"] for r in records[split]}) == len(records[split])
 
 
 def canonical_problem(record: dict) -> tuple[str, str]:
@@ -132,7 +90,7 @@ def test_no_problem_stands_in_two_splits_even_renamed(records):
 
 
 def test_every_problem_has_ten_different_tests_with_edges_and_a_true_example(records):
-    for r in records["train"] + records["valid"] + records["test"] + records["pretrain"]:
+    for r in (r for split in SPLITS for r in records[split]):
         tests, entry_point = r["metadata"]["tests"], re.escape(r["metadata"]["entry_point"])
         assert len(set(tests)) == len(tests) >= 10
         assert any(re.match(rf"assert {entry_point}\((0|1|\[\]|''|{{}})[,)]", test) for test in tests), tests
@@ -140,23 +98,24 @@ def test_every_problem_has_ten_different_tests_with_edges_and_a_true_example(rec
         assert f"assert {example[1]} == {example[2]}" in tests
 
 
-def test_labels_hold_when_the_programs_run(records):
-    held_out = records["valid"] + records["test"]
-    assert passing(held_out) == [r["is_correct"] for r in held_out]
+def passes(record: dict) -> bool:
+    try:
+        exec("\n".join([record["instruction"] + record["output"], *record["metadata"]["tests"]]), {})
+    except Exception:
+        return False
+    return True
 
 
-@pytest.mark.slow
-def test_all_other_labels_hold_when_the_programs_run(records):
-    rest = records["pretrain"] + records["train"]
-    assert passing(rest) == [r["metadata"]["clean"] for r in rest]
+@pytest.mark.parametrize("split", SPLITS)
+def test_labels_hold_when_the_programs_run(records, split):
+    assert [passes(r) for r in records[split]] == [r["metadata"]["clean"] for r in records[split]]
 
 
 def test_lengths_in_tokens(records, tokenizer):
-    lengths = [
-        len(tokenizer.encode(r["instruction"])) + len(tokenizer.encode(r["output"])) + 2  # BOS and EOS
-        for split in SPLITS
-        for r in records[split]
-    ]
+    texts = [r["instruction"] for split in SPLITS for r in records[split]]
+    outputs = [r["output"] for split in SPLITS for r in records[split]]
+    pairs = zip(tokenizer.encode(texts), tokenizer.encode(outputs), strict=True)
+    lengths = [len(prompt) + len(answer) + 2 for prompt, answer in pairs]  # BOS and EOS
     assert max(lengths) <= MAX_TOKENS
     assert 50 <= median(lengths) <= 90
 
@@ -186,18 +145,18 @@ def fitted_scores(x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray) 
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Probability that a right program scores above a wrong one; ties count half."""
-    right, wrong = scores[labels][:, None], scores[~labels][None]
-    return float(np.mean((right > wrong) + 0.5 * (right == wrong)))
+    """Probability that a correct program scores above an incorrect one; ties count half."""
+    correct, incorrect = scores[labels][:, None], scores[~labels][None]
+    return float(np.mean((correct > incorrect) + 0.5 * (correct == incorrect)))
 
 
 @pytest.mark.parametrize("with_prompt", [False, True])
-def test_a_bag_of_tokens_does_not_tell_right_from_wrong(records, tokenizer, with_prompt):
+def test_a_bag_of_tokens_does_not_tell_correct_from_incorrect(records, tokenizer, with_prompt):
     train, held_out = records["train"], records["valid"] + records["test"]
     x, y = features(train, tokenizer, with_prompt), np.array([r["is_correct"] for r in train])
     x_new, y_new = features(held_out, tokenizer, with_prompt), np.array([r["is_correct"] for r in held_out])
     assert auc(fitted_scores(x, y, x_new), y_new) <= 0.6
-    # The same classifier finds a trace that is there: a token that half of the wrong programs have more often.
+    # The same classifier finds a trace that is there: a token that half of the incorrect programs have more often.
     rng = np.random.default_rng(0)
     x[:, 300] += ~y & (rng.random(len(y)) < 0.5)
     x_new[:, 300] += ~y_new & (rng.random(len(y_new)) < 0.5)

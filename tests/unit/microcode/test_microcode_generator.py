@@ -2,8 +2,6 @@
 
 import gzip
 import hashlib
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -20,10 +18,10 @@ BY_NAME = {family.name: family for family in FAMILIES}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_all_styles_solve_the_problem_and_wrong_programs_exist(family):
+def test_all_styles_solve_the_problem_and_incorrect_programs_exist(family):
     values = Random(3).choice(settings(family))
     problem = build(family, values, Random(5))  # raises when two styles disagree
-    assert len(problem.correct) == len(family.styles)
+    assert len(problem.correct) == len(family.templates)
     assert len(problem.incorrect) >= 2
     assert not set(problem.correct) & set(problem.incorrect)
 
@@ -36,7 +34,7 @@ def test_a_problem_depends_on_its_stream_alone():
 
 
 def test_disagreeing_styles_are_refused():
-    family = replace(BY_NAME["linear"], styles=("return {a} * {x} {sign.code} {b}", "return {a} * {x}"))
+    family = replace(BY_NAME["linear"], styles="return {a} * {x} {sign.code} {b}\n\nreturn {a} * {x}")
     with pytest.raises(ValueError, match="linear: style 1"):
         build(family, settings(family)[0], Random(0))
 
@@ -50,7 +48,7 @@ def test_siblings_change_one_parameter_or_exchange_two():
         assert all(other[name] in family.parameters[name] for name in values)
 
 
-def test_siblings_keep_the_law_of_the_parameters():
+def test_siblings_keep_the_distribution_of_the_parameters():
     family = BY_NAME["linear"]
     rng = Random(1)
     every = settings(family)
@@ -89,71 +87,45 @@ def test_arguments_are_left_as_they_are():
     assert xs == [0]
 
 
-def small_data() -> dict[str, list[dict]]:
-    return {
-        "test": [
-            {"instruction": "def f():\n", "output": f"    return {i}\n", "metadata": {"clean": i == 1}} for i in (1, 2)
-        ]
-    }
+RECORDS = [{"instruction": "def f():\n", "output": f"    return {i}\n", "metadata": {"clean": i == 1}} for i in (1, 2)]
+LINES = to_jsonl(RECORDS).splitlines(keepends=True)
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipping, "generate", small_data)
-    shipping.write(tmp_path / "microcode", small_data())
+    monkeypatch.setattr(shipping, "generate", lambda: {"test": RECORDS})
+    shipping.write(tmp_path / "microcode", {"test": RECORDS})
     return tmp_path / "microcode"
 
 
 def test_what_is_written_verifies_and_nothing_else_is_left(written):
     assert sorted(path.name for path in written.iterdir()) == ["SHA256SUMS", "metadata.json", "test.jsonl.gz"]
-    assert gzip.decompress((written / "test.jsonl.gz").read_bytes()) == to_jsonl(small_data()["test"])
+    assert gzip.decompress((written / "test.jsonl.gz").read_bytes()) == to_jsonl(RECORDS)
     assert main(["--verify", str(written)]) == 0
 
 
-def sign(directory):
-    """Makes SHA256SUMS fit the files again, so that only the comparison with the generator can notice."""
-    names = [line.split("  ")[1] for line in (directory / "SHA256SUMS").read_text().splitlines()]
-    digests = [hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names]
-    (directory / "SHA256SUMS").write_text("".join(f"{d}  {n}\n" for d, n in zip(digests, names, strict=True)))
-
-
-def test_a_missing_file_is_named(written):
-    (written / "test.jsonl.gz").unlink()
-    with pytest.raises(UserError, match=r"test\.jsonl\.gz: is missing, but SHA256SUMS lists it"):
-        shipping.verify(written)
-
-
-def test_a_file_without_its_digest_is_named(written):
-    path = written / "test.jsonl.gz"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"test\.jsonl\.gz: differs from its digest in SHA256SUMS"):
-        shipping.verify(written)
-    sign(written)
-    with pytest.raises(UserError, match="not a whole gzip file"):
-        shipping.verify(written)
-
-
-def test_the_first_line_that_differs_is_named(written):
-    lines = to_jsonl(small_data()["test"]).splitlines(keepends=True)
-    path = written / "test.jsonl.gz"
-    for content, line in ((lines[0] + lines[1].replace(b"2", b"3"), 2), (lines[0], 2), (b"", 1)):
-        path.write_bytes(gzip.compress(content))
-        sign(written)
-        with pytest.raises(UserError, match=f"from line {line} on"):
-            shipping.verify(written)
-
-
-def test_other_metadata_is_noticed(written):
-    (written / "metadata.json").write_text("{}\n")
-    sign(written)
-    with pytest.raises(UserError, match=r"metadata\.json differs"):
-        shipping.verify(written)
-
-
-def test_a_digest_list_cannot_point_outside(written):
-    (written / "SHA256SUMS").write_text(f"{hashlib.sha256(b'').hexdigest()}  ../empty\n")
-    (written.parent / "empty").write_bytes(b"")
-    with pytest.raises(UserError, match="expected files in the directory of the list"):
+@pytest.mark.parametrize(
+    ("name", "content", "signed", "message"),
+    [
+        ("test.jsonl.gz", None, False, r"test\.jsonl\.gz: is missing, but SHA256SUMS lists it"),
+        ("test.jsonl.gz", gzip.compress(b"{}"), False, r"test\.jsonl\.gz: differs from its digest in SHA256SUMS"),
+        ("test.jsonl.gz", gzip.compress(b"{}")[:-1], True, "not a whole gzip file"),
+        ("test.jsonl.gz", gzip.compress(LINES[0] + LINES[1].replace(b"2", b"3")), True, "from line 2 on"),
+        ("test.jsonl.gz", gzip.compress(LINES[0]), True, "from line 2 on"),
+        ("test.jsonl.gz", gzip.compress(b""), True, "from line 1 on"),
+        ("metadata.json", b"{}\n", True, r"metadata\.json differs"),
+        ("SHA256SUMS", b"0" * 64 + b"  ../empty\n", False, "expected files in the directory of the list"),
+    ],
+)
+def test_what_differs_is_named(written, name, content, signed, message):
+    """`signed` makes SHA256SUMS fit the file, so that only the comparison with the generator can notice."""
+    path, sums = written / name, written / "SHA256SUMS"
+    before = path.read_bytes()
+    path.unlink() if content is None else path.write_bytes(content)
+    if signed:
+        old, new = (hashlib.sha256(data).hexdigest() for data in (before, content))
+        sums.write_text(sums.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message):
         shipping.verify(written)
 
 
@@ -165,9 +137,4 @@ def test_the_command_line_answers_a_mistake_with_a_sentence(tmp_path, capsys):
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file: File exists"):
-        shipping.write(tmp_path / "file", small_data())
-
-
-def test_the_generator_starts_without_jax():
-    code = "import sys, wmtp_jax.microcode; sys.exit('jax' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+        shipping.write(tmp_path / "file", {"test": RECORDS})

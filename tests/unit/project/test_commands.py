@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from wmtp_jax.__main__ import COMMANDS
 
+ROOT = Path(__file__).parents[3]
+
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT)
 
 
 def test_the_list_of_commands_takes_less_than_a_second():
@@ -26,19 +29,22 @@ def test_the_list_of_commands_takes_less_than_a_second():
     assert time.process_time() - start < 1
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_help_ends_with_two_examples_and_comes_without_jax(module):
+def run_without(heavy: set[str], module: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs a command in a process that ends with its code, or with a sentence about what it should not import."""
     program = (
         "import runpy, sys\n"
-        f"sys.argv = [{module!r}, '--help']\n"
+        f"sys.argv = {[module, *arguments]!r}\n"
         "try:\n"
         f"    runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
-        "except SystemExit as end:\n"
-        "    assert not end.code, end.code\n"
-        "heavy = {'jax', 'torch', 'mlflow', 'orbax', 'grain', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+        "finally:\n"
+        f"    assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)\n"
     )
-    shown = python("-c", program)
+    return python("-c", program)
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_ends_with_two_examples_and_comes_without_jax(module):
+    shown = run_without({"jax", "torch", "mlflow", "orbax", "grain", "matplotlib"}, module, "--help")
     assert shown.returncode == 0, shown.stderr
     _, found, examples = shown.stdout.partition("examples:\n")
     assert found
@@ -57,17 +63,14 @@ def test_help_ends_with_two_examples_and_comes_without_jax(module):
         ("converters", ["convert", "x"]),
     ],
 )
-def test_wrong_arguments_are_answered_without_jax(module, arguments, root):
-    program = (
-        "import runpy, sys\n"
-        f"sys.argv = [{module!r}, *{arguments!r}]\n"
-        "try:\n"
-        f"    runpy.run_module({module!r}, run_name='__main__', alter_sys=True)\n"
-        "except SystemExit as end:\n"
-        "    assert end.code == 2, end.code\n"
-        "assert 'jax' not in sys.modules\n"
-    )
-    answered = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root)
-    assert answered.returncode == 0, answered.stderr
+def test_wrong_arguments_are_answered_without_jax(module, arguments):
+    answered = run_without({"jax"}, module, *arguments)
+    assert answered.returncode == 2, answered.stderr
     assert answered.stderr.startswith("error: ")
     assert answered.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("module", "heavy"), [("wmtp_jax.microcode", "jax"), ("wmtp_jax.report", "matplotlib")])
+def test_packages_that_import_without(module, heavy):
+    code = f"import sys, {module}; sys.exit({heavy!r} in sys.modules)"
+    assert python("-c", code).returncode == 0

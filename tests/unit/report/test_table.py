@@ -4,16 +4,16 @@ import math
 
 import pytest
 
-from wmtp_jax.report import closing_table
-from wmtp_jax.report.table import Measure, table_cells
+from wmtp_jax.report import Measure, closing_table
+from wmtp_jax.report.table import table_cells
 
 
 def test_table_by_hand():
     rows = [
-        ("loss", 2.0, 0.5, "lower"),
-        ("perplexity", 12031.0, 15.0, "lower"),
-        ("greedy pass@1", 0.45, 0.44, "higher"),
-        ("tokens per forward", 2.9, 2.9, "higher"),
+        Measure("loss", 2.0, 0.5, "lower"),
+        Measure("perplexity", 12031.0, 15.0, "lower"),
+        Measure("greedy pass@1", 0.45, 0.44, "higher"),
+        Measure("tokens per forward", 2.9, 2.9, "higher"),
     ]
     assert closing_table(rows) == "\n".join(
         [
@@ -53,4 +53,4 @@ def test_share_is_relative_to_the_size_of_what_was():
 
 def test_unknown_direction():
     with pytest.raises(ValueError, match="expected 'lower', 'higher' or 'none'"):
-        closing_table([("loss", 1.0, 2.0, "up")])
+        closing_table([Measure("loss", 1.0, 2.0, "up")])
