@@ -11,8 +11,7 @@ from converters.errors import ConverterError, check_tensors
 from converters.hugging_face import HUGGING_FACE
 from converters.layout import Layout, Origin, TensorRef, Weight, to_weight, weight_shape
 from converters.meta import META
-from converters.safetensors_file import read_safetensors
-from converters.tensor import StoredTensor, as_bits, check_finite, same_bytes
+from converters.tensor import StoredTensor, as_bits, check_finite, read_safetensors, same_bytes
 from converters.torch_file import read_torch
 from converters.tree import TREE
 from converters.value_head import VALUE_HEAD_FILE, check_value_head, take_value_head

@@ -1,4 +1,4 @@
-"""The one exception of this package, and tables of what does not fit, with layer numbers folded."""
+"""The exception of this package, and tables of the tensors that do not fit, with layer numbers folded."""
 
 import collections
 import re

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,8 +21,7 @@ import numpy as np
 
 from converters.checkpoint import FLAT, Folders
 from converters.errors import ConverterError
-from converters.safetensors_file import safetensors_header
-from converters.tensor import StoredTensor
+from converters.tensor import StoredTensor, safetensors_header
 from wmtp_jax.files import atomic_directory, sha256_of, write_atomically
 
 MANIFEST = "manifest.json"
@@ -40,7 +40,7 @@ class OutputTensor:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @contextlib.contextmanager
@@ -123,11 +123,12 @@ class Output:
         while len(self._pending) > in_flight:
             self._pending.popleft().result()
 
-    def finish(self, configs: Mapping[str, dict], others: Mapping[str, bytes], manifest: dict, complete=None) -> None:
+    def finish(self, config_name: str, config: dict, others: Mapping[str, bytes], manifest: dict, complete) -> None:
         """Syncs the weights and writes what surrounds them.
 
         Args:
-            configs: JSON files by name.
+            config_name: of the config file.
+            config: its content.
             others: further files by their path in the directory.
             manifest: what manifest.json says besides the digests.
             complete: called last, with the partial directory; may add files. Or None.
@@ -142,8 +143,7 @@ class Output:
             index = {"metadata": {"total_size": total}, "weight_map": weight_map}
             _write_json(self._weights / f"{stem}.safetensors.index.json", index)
         self._configs.mkdir(exist_ok=True)
-        for name, record in configs.items():
-            _write_json(self._configs / name, record)
+        _write_json(self._configs / config_name, config)
         for name, data in others.items():
             (self._directory / name).parent.mkdir(exist_ok=True)
             write_atomically(self._directory / name, data)
@@ -154,7 +154,8 @@ class Output:
             name: {"file": relative(t.path), "dtype": t.type_name, "shape": list(t.shape), "sha256": self.digests[name]}
             for name, t in self._tensors.items()
         }
-        _write_json(self._directory / MANIFEST, {**manifest, "files": files, "tensors": tensors})
+        record = {"format": MANIFEST_FORMAT, **manifest, "files": files, "tensors": tensors}
+        _write_json(self._directory / MANIFEST, record)
         if complete:
             complete(self._directory)
 

@@ -107,21 +107,20 @@ def make_plan(
         base = {"origin": dataclasses.asdict(origin)}
     shapes = target.tensor_shapes(config, tied_copy)
     tensors = [OutputTensor(name, shapes[name], dtype or _dtype(source, name, pieces[name])) for name in pieces]
-    return Plan(target, config, pieces, _files(tensors, target.stem, max_shard_bytes), base, tuple(notes))
+    return Plan(target, config, pieces, _files(tensors, target.stem, max_shard_bytes), base, notes)
 
 
 def fingerprint(source: Checkpoint, plan: Plan) -> str:
     """A digest of everything that determines the bytes of a conversion, without reading weights."""
     files = sorted({tensor.path for tensor in source.tensors.values()} | {source.weights})
     files += [source.value_head.path] if source.value_head else []
-    stamp = lambda path: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+    stamps = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
     written = [[file, t.name, t.shape, t.dtype.name] for file, tensors in plan.files.items() for t in tensors]
-    record = [[stamp(path) for path in files], dataclasses.asdict(source.origin), plan.target.name]
-    record += [dataclasses.asdict(plan.config), written]
-    return json_digest(record)
+    architecture = dataclasses.asdict(plan.config)
+    return json_digest([stamps, dataclasses.asdict(source.origin), plan.target.name, architecture, written])
 
 
-def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) -> tuple[ModelConfig, list[str]]:
+def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) -> tuple[ModelConfig, tuple[str, ...]]:
     N = config.n_future_tokens
     if grow_heads is not None:
         if N != 1:
@@ -130,11 +129,12 @@ def _target_config(config: ModelConfig, target: Layout, grow_heads: int | None) 
             raise ConverterError("--grow_heads: a Hugging Face Llama keeps one head only; convert to meta or flax")
         n_layers = config.n_layers + grow_heads - 1
         grown = dataclasses.replace(config, n_layers=n_layers, n_future_tokens=grow_heads)
-        return grown, [f"heads 2 to {grow_heads} are copies of the last layer"]
+        return grown, (f"heads 2 to {grow_heads} are copies of the last layer",)
     if target.name == "hf" and N > 1:
         kept = dataclasses.replace(config, n_layers=config.n_layers - N + 1, n_future_tokens=1)
-        return kept, [f"a Hugging Face Llama has one head: trunk and head 1 are kept, heads 2 to {N} are left out"]
-    return config, []
+        note = f"a Hugging Face Llama has one head: trunk and head 1 are kept, heads 2 to {N} are left out"
+        return kept, (note,)
+    return config, ()
 
 
 def _dtype(source, name: str, pieces: list[tuple[Weight, Weight]]) -> np.dtype:

@@ -1,11 +1,10 @@
 """Writes a model: one weight at a time from its source, through a thread, to its offset on disk."""
 
 import collections
-import contextlib
 import dataclasses
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from converters.hugging_face import HUGGING_FACE
 from converters.inspect import Manifest, read_manifest
 from converters.layout import Layout, Origin, Weight, weight_shape
 from converters.meta import META
-from converters.output import MANIFEST, MANIFEST_FORMAT, OutputTensor, open_output
+from converters.output import MANIFEST, open_output
 from converters.plan import SHARD_BYTES, Plan, make_plan
 from converters.tensor import DTYPES, check_finite, parse_dtype
 from converters.tree import TREE
@@ -97,13 +96,22 @@ def run_plan(
     manifest = read_manifest(source) if isinstance(source, Checkpoint) else None
     for name, digest in manifest.files.items() if manifest else ():
         check_digest(source.directory / name, digest, MANIFEST)
-    with open_output(directory, plan.files, identity, folders) as output, _compared(source, plan, manifest) as compare:
+    with open_output(directory, plan.files, identity, folders) as output, ThreadPoolExecutor(1) as pool:
+        checks, checked = collections.deque(), set()
         for name, tensor in plan.tensors.items():
-            compare(tensor)
+            # What is written as it was read has the same digest as its source, so it needs no second one.
+            if manifest and not plan.unchanged(source, tensor):
+                read = {source.refs[weight].tensor for weight, _ in plan.pieces[name]}
+                checks += [pool.submit(_check_tensor, source, manifest, each) for each in sorted(read - checked)]
+                checked |= read
+                while len(checks) > 2:
+                    checks.popleft().result()
             if name not in output.digests:
                 output.write(name, _counted(plan.chunks(source, tensor), progress))
             elif progress:
                 progress.skip(tensor.nbytes / 1e6)
+        for check in checks:
+            check.result()
         output.drain()
         for tensor in plan.tensors.values() if manifest else ():
             if original := plan.unchanged(source, tensor):
@@ -114,7 +122,6 @@ def run_plan(
         equal = equal and output.digests[name("tok_embeddings.embedding")] == output.digests[name("output.kernel")]
         written_config = plan.target.write_config(plan.config, plan.base, plan.dtype, equal)
         written_manifest = {
-            "format": MANIFEST_FORMAT,
             "layout": plan.target.name,
             "source": source.description,
             "notes": list(plan.notes),
@@ -123,7 +130,7 @@ def run_plan(
         others = {f"{folders.tokenizer}/{path.name}": path.read_bytes() for path in copies}
         if source.value_head is not None:
             others[f"{folders.weights}/{VALUE_HEAD_FILE}"] = value_head_file(source.value_head)
-        output.finish({plan.target.config_names[0]: written_config}, others, written_manifest, complete)
+        output.finish(plan.target.config_names[0], written_config, others, written_manifest, complete)
 
 
 class _Params:
@@ -167,36 +174,9 @@ def _save(layout: Layout, directory, config, params, dtype, max_shard_bytes, sou
     run_plan(in_memory, plan, Path(directory), secrets.token_hex(32), copies)
 
 
-@contextlib.contextmanager
-def _compared(source, plan: Plan, manifest: Manifest | None) -> Iterator[Callable[[OutputTensor], None]]:
-    """A function that compares what a target tensor is made of with the source's manifest, in a thread.
-
-    What is written as it was read has the same digest as its source, so it needs no second one.
-    """
-    pending: collections.deque[tuple[str, Future]] = collections.deque()
-    seen = set()
-
-    def settle(most: int) -> None:
-        while len(pending) > most:
-            name, future = pending.popleft()
-            _check_tensor(source, manifest, name, future.result())
-
-    def compare(tensor: OutputTensor) -> None:
-        if manifest is None or plan.unchanged(source, tensor):
-            return
-        for name in {source.refs[read].tensor: None for read, _ in plan.pieces[tensor.name]}:
-            if name not in seen:
-                seen.add(name)
-                pending.append((name, pool.submit(source.tensors[name].sha256)))
-                settle(2)
-
-    with ThreadPoolExecutor(1) as pool:
-        yield compare
-        settle(0)
-
-
-def _check_tensor(source: Checkpoint, manifest: Manifest, name: str, digest: str) -> None:
-    if digest != manifest.tensors[name].get("sha256"):
+def _check_tensor(source: Checkpoint, manifest: Manifest, name: str, digest: str | None = None) -> None:
+    """Raises ConverterError unless a tensor of the source has its digest in the manifest."""
+    if (digest or source.tensors[name].sha256()) != manifest.tensors[name].get("sha256"):
         raise ConverterError(
             f"{source.directory}: the tensor {name} differs from its digest in {MANIFEST}; it was changed or "
             "damaged, so fetch or convert it again"

@@ -9,8 +9,7 @@ backbone, so that any Llama loader reads the rest.
 from pathlib import Path
 
 from converters.errors import ConverterError
-from converters.safetensors_file import read_safetensors, safetensors_header
-from converters.tensor import StoredTensor, same_bytes
+from converters.tensor import StoredTensor, read_safetensors, safetensors_header, same_bytes
 
 VALUE_HEAD = "v_head.weight"
 VALUE_HEAD_FILE = "value_head.safetensors"
