@@ -70,8 +70,9 @@ def build(family: Family, values: Values, rng: Random) -> MicrocodeProblem:
     programs = [BoundedProgram(head + body, entry_point) for body in bodies]
     rivals: dict[str, BoundedProgram] = {}
     for body in islice(candidates(family, values, bodies, names, rng), N_CANDIDATES):
-        with suppress(SyntaxError):
-            rivals.setdefault(body, BoundedProgram(head + body, entry_point))
+        if body not in rivals:
+            with suppress(SyntaxError):
+                rivals[body] = BoundedProgram(head + body, entry_point)
 
     n_edges = len(next(iter(family.arguments.values())).edges)
     cases = _choose_cases(programs[0], rivals, _inputs(family, values, rng), n_edges)
