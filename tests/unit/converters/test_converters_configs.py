@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from random_models import random_state, small, write_model
 
 import converters
 from converters.hugging_face import HUGGING_FACE
@@ -146,39 +147,31 @@ def test_wrong_config_json(change, message):
         read_hf(LLAMA | change)
 
 
-def test_embeddings_tied_by_absence_by_equality_or_by_word(tmp_path, small, meta_state, params_json, write_model):
-    config = small()
-    cases = {
-        "absent": ({}, "tied", True),
-        "copy": ({}, "copy", True),
-        "copy but said untied": ({"tie_embeddings": False}, "copy", False),
-        "own": ({}, "untied", False),
-    }
-    for name, (words, output, tied) in cases.items():
-        record = params_json(config, **words)
-        source = write_model(tmp_path / name, "params.json", record, meta_state(config, output=output))
-        read, params = converters.load_meta(source)
-        assert read.tie_embeddings is tied, name
-        assert ("output" in params) is not tied, name
-        # With the source named, the copy is written exactly if the source had one.
-        converters.save_meta(tmp_path / f"{name} out", read, params, source=source)
-        again, _ = converters.load_meta(tmp_path / f"{name} out")
-        assert again.tie_embeddings is tied, name
-        sizes = [(tmp_path / where / "consolidated.safetensors").stat().st_size for where in (name, f"{name} out")]
-        assert abs(sizes[0] - sizes[1]) < 300, name  # The same tensors; headers differ by a few bytes.
+@pytest.mark.parametrize(
+    ("words", "output", "tied"),
+    [({}, "absent", True), ({}, "copy", True), ({"tie_embeddings": False}, "copy", False), ({}, "untied", False)],
+)
+def test_embeddings_tied_by_absence_by_equality_or_by_word(tmp_path, words, output, tied):
+    source = write_model(tmp_path / "in", "meta", small(), random_state("meta", small(), output=output), **words)
+    read, params = converters.load_meta(source)
+    assert read.tie_embeddings is tied
+    assert ("output" in params) is not tied
+    # With the source named, the copy is written exactly if the source had one.
+    converters.save_meta(tmp_path / "out", read, params, source=source)
+    assert converters.load_meta(tmp_path / "out")[0].tie_embeddings is tied
+    sizes = [(tmp_path / where / "consolidated.safetensors").stat().st_size for where in ("in", "out")]
+    assert abs(sizes[0] - sizes[1]) < 300  # The same tensors; headers differ by a few bytes.
 
 
-def test_tied_in_words_but_not_in_numbers_is_refused(tmp_path, small, hf_state, config_json, write_model):
-    record = config_json(small(tie_embeddings=True))
-    source = write_model(tmp_path / "m", "config.json", record, hf_state(small()))
+def test_tied_in_words_but_not_in_numbers_is_refused(tmp_path):
+    source = write_model(tmp_path / "m", "hf", small(tie_embeddings=True), random_state("hf", small()))
     with pytest.raises(converters.ConverterError, match=r"lm_head\.weight differs from model\.embed_tokens\.weight"):
         converters.load_hf(source)
 
 
-def test_words_that_only_hugging_face_knows_come_back(tmp_path, small, hf_state, config_json, write_model):
-    config = small()
-    record = config_json(config, eos_token_id=7, custom={"a": 1})
-    source = write_model(tmp_path / "in", "config.json", record, hf_state(config))
+def test_words_that_only_hugging_face_knows_come_back(tmp_path):
+    words = {"eos_token_id": 7, "custom": {"a": 1}}
+    source = write_model(tmp_path / "in", "hf", small(), random_state("hf", small()), **words)
     converters.save_hf(tmp_path / "out", *converters.load_hf(source), source=source)
     written = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert (written["eos_token_id"], written["custom"]) == (7, {"a": 1})
+    assert {name: written[name] for name in words} == words
