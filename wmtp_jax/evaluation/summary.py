@@ -67,16 +67,18 @@ def bootstrap_interval(
     return float(np.quantile(means, tail)), float(np.quantile(means, 1 - tail))
 
 
-def summarize(verdicts: Sequence[dict], ks: Sequence[int]) -> dict:
+def summarize(verdicts: Sequence[dict], ks: Sequence[int], *, confirmed_only: bool = False) -> dict:
     """pass@k over problems, reasons, and each problem's own count.
 
     Args:
-        verdicts: rows with task_id, passed and reason; as many per problem as samples.
+        verdicts: rows with task_id, passed, confirmed and reason; at least as many per problem as the largest k.
         ks: the k of interest.
+        confirmed_only: counts passes that are not confirmed as failures.
 
     Returns:
-        {"pass_at_k": {k: {"value", "low", "high"}}, "reasons": {reason: count}, "problems": [{"task_id", "samples",
-        "passed"}]}; low and high are the 95 % bootstrap interval over problems.
+        {"pass_at_k": {k: {"value", "low", "high"}}, "reasons": {reason: count}, "unconfirmed": passes that are not
+        confirmed, "forged": failures with that reason, "unconfirmed_problems": [task_id] of the former, "problems":
+        [{"task_id", "samples", "passed"}]}; low and high are the 95 % bootstrap interval over problems.
 
     Raises:
         EvaluationError: fewer samples than k, a damaged verdict, or none at all.
@@ -85,21 +87,27 @@ def summarize(verdicts: Sequence[dict], ks: Sequence[int]) -> dict:
         raise EvaluationError("there is no sample to judge; expected at least one.")
     counts = defaultdict(lambda: [0, 0])
     for row in verdicts:
-        if type(row.get("passed")) is not bool or not isinstance(row.get("reason"), str):
+        flags = (row.get("passed"), row.get("confirmed"))
+        if not all(type(flag) is bool for flag in flags) or not isinstance(row.get("reason"), str):
             raise EvaluationError(
-                f"the verdict on sample {row.get('sample')} of {shown(row['task_id'])} is damaged: expected passed and "
-                "reason; remove verdicts.jsonl and judge the samples again."
+                f"the verdict on sample {row.get('sample')} of {shown(row['task_id'])} is damaged: expected passed, "
+                "confirmed and reason; remove verdicts.jsonl and judge the samples again."
             )
         counts[row["task_id"]][0] += 1
-        counts[row["task_id"]][1] += row["passed"]
+        counts[row["task_id"]][1] += row["confirmed"] if confirmed_only else row["passed"]
     passes = {}
     for k in ks:
         values = [pass_at_k(n, c, k) for n, c in counts.values()]
         low, high = bootstrap_interval(values)
         passes[str(k)] = {"value": sum(values) / len(values), "low": low, "high": high}
+    reasons = Counter(row["reason"] for row in verdicts)
+    unconfirmed = [row["task_id"] for row in verdicts if row["passed"] and not row["confirmed"]]
     return {
         "pass_at_k": passes,
-        "reasons": dict(Counter(row["reason"] for row in verdicts).most_common()),
+        "reasons": dict(reasons.most_common()),
+        "unconfirmed": len(unconfirmed),
+        "forged": reasons["forged"],
+        "unconfirmed_problems": list(dict.fromkeys(unconfirmed)),
         "problems": [{"task_id": name, "samples": n, "passed": c} for name, (n, c) in counts.items()],
     }
 
@@ -107,13 +115,17 @@ def summarize(verdicts: Sequence[dict], ks: Sequence[int]) -> dict:
 def table(result: dict) -> str:
     """The result as aligned text: pass@k, reasons, drafts, heads; parts that were not measured are left out."""
     lines = [_title(result), "─" * 72]
-    for k, found in result.get("pass_at_k", {}).items():
-        lines.append(
-            f"{'pass@' + k:<24}{found['value']:>8.1%}   95 % interval {found['low']:.1%} to {found['high']:.1%}"
-        )
+    names = {"base": "base ", "": "confirmed " if result.get("confirmed_only") else ""}
+    for part, name in names.items():
+        for k, found in (result.get(part, {}) if part else result).get("pass_at_k", {}).items():
+            interval = f"95 % interval {found['low']:.1%} to {found['high']:.1%}"
+            lines.append(f"{f'{name}pass@{k}':<24}{found['value']:>8.1%}   {interval}")
     if "reasons" in result:
         total = sum(result["reasons"].values())
-        lines += [f"  {reason:<22}{count:>8}   {count / total:.1%}" for reason, count in result["reasons"].items()]
+        counts = result["reasons"] | {"forged": result["forged"], "passed, unconfirmed": result["unconfirmed"]}
+        lines += [f"  {reason:<22}{count:>8}   {count / total:.1%}" for reason, count in counts.items()]
+        if result["unconfirmed"]:
+            lines.append(f"  unconfirmed: {_listed(result['unconfirmed_problems'])}")
     if "tokens_per_forward" in result:
         lines.append(f"{'tokens per forward':<24}{result['tokens_per_forward']:>8.2f}")
     for head, share in enumerate(result.get("acceptance", []), start=2):
@@ -133,16 +145,24 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
+def _listed(names: list[str]) -> str:
+    """The first ten of them."""
+    more = f" and {len(names) - 10} more (result.json lists them)" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
 def _title(result: dict) -> str:
     """What was asked, of whom and how."""
     settings, count = result["settings"], len(result["problems"])
     samples = f", {settings['n_samples']} samples each" if settings["n_samples"] > 1 else ""
     how = f"temperature {settings['temperature']:g}" if settings["temperature"] else "greedy"
+    how = "of another tool" if settings["temperature"] is None else how
     noun = "problem" if count == 1 else "problems"
     return f"{settings['model']} on {result['benchmark']}: {count} {noun}{samples}, {how}"
 
 
-def execution_note(sandbox: str, timeout_s: float, memory_mb: int) -> str:
+def execution_note(sandbox: str, timeout_s: float, memory_mb: int, packages: Sequence[str] = ()) -> str:
     """How the programs ran, in one sentence."""
     where = "without a sandbox" if sandbox == "none" else f"in a sandbox ({sandbox}: no network, none of your files)"
-    return f"Programs ran {where}, {timeout_s:g} s and {memory_mb} MB each."
+    what = f", with {', '.join(packages)}" if packages else ""
+    return f"Programs ran {where}, {timeout_s:g} s and {memory_mb} MB each{what}."

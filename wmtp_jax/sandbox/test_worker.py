@@ -33,7 +33,7 @@ _PURE = {
     *("operator", "re", "statistics", "string", "textwrap", "typing", "unicodedata"),
 }
 _IMPURE_BUILTINS = {
-    *("id", "hash", "open", "input", "print", "globals", "locals", "vars", "dir", "eval", "exec", "compile"),
+    *("id", "hash", "open", "input", "print", "globals", "locals", "vars", "dir", "eval"),
     *("__import__", "getattr", "setattr", "delattr", "hasattr", "callable", "__build_class__", "super", "breakpoint"),
 }
 

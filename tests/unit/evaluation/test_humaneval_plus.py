@@ -12,7 +12,7 @@ from wmtp_jax.sandbox.isolation import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 
-LIMITS = {"timeout_s": 10.0, "memory_bytes": 256 << 20, "workers": 2}
+LIMITS = {"timeout_s": 10.0, "memory_bytes": 4 << 30, "workers": 2, "packages": ["numpy"]}
 PROMPT = 'def scale(xs, factor):\n    """Multiplies in place and returns the list."""\n'
 RIGHT = "    for i in range(len(xs)):\n        xs[i] *= factor\n    return xs\n"
 ROUNDED = "    return [x * factor + 1e-9 for x in xs]\n"
@@ -81,7 +81,8 @@ def test_base_and_plus_tests_decide(row, tmp_path):
     problem = load(tmp_path, row)
     assert (problem.prompt, problem.solution, problem.head) == (PROMPT, RIGHT, PROMPT)
     verdicts = check_programs([problem.program(each) for each in (RIGHT, ROUNDED, WEAK, WRONG)], **LIMITS)
-    assert [verdict.reason for verdict in verdicts] == ["passed", "passed", "wrong answer", "wrong answer"], verdicts
+    assert [verdict.passed for verdict in verdicts] == [True, True, False, False], verdicts
+    assert all(verdict.confirmed for verdict in verdicts[:2]), verdicts
 
 
 def test_any_zero_of_a_polynomial_is_right(tmp_path):
@@ -100,11 +101,6 @@ def test_any_zero_of_a_polynomial_is_right(tmp_path):
         (RELEASED | {"plus_input": [], "base_input": []}, "are empty"),
         (RELEASED | {"atol": "small"}, "atol is 'small'"),
         (RELEASED | {"entry_point": "f()"}, r"entry_point 'f\(\)'"),
-        (
-            PUBLISHED | {"test": PUBLISHED["test"].replace("np.testing", "np.random")},
-            "use np.random, which the",
-        ),
-        (PUBLISHED | {"test": "from numpy import sort\n" + PUBLISHED["test"]}, "use another import of numpy"),
         ({"task_id": "HumanEval/0", "prompt": ""}, "no field 'canonical_solution'"),
     ],
 )

@@ -11,7 +11,7 @@ from wmtp_jax.sandbox.isolation import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 
-LIMITS = {"timeout_s": 10.0, "memory_bytes": 256 << 20, "workers": 2}
+LIMITS = {"timeout_s": 10.0, "memory_bytes": 4 << 30, "workers": 2, "packages": ["numpy"]}
 TASK = "Write a function to find the shared elements of two tuples."
 ASSERT = "assert set(shared((3, 4), (4, 5))) == set((4,))"
 RIGHT = "def shared(a, b):\n    return tuple(set(a) & set(b))\n"

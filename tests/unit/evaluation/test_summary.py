@@ -8,7 +8,7 @@ from wmtp_jax.evaluation.summary import summarize, table
 
 def rows(**passed):
     return [
-        {"task_id": name, "passed": flag, "reason": "passed" if flag else "timeout"}
+        {"task_id": name, "passed": flag, "confirmed": flag and name != "u", "reason": "passed" if flag else "timeout"}
         for name, flags in passed.items()
         for flag in flags
     ]
@@ -32,7 +32,19 @@ def test_fewer_samples_than_k_are_refused():
     with pytest.raises(EvaluationError, match="no sample"):
         summarize([], ks=[1])
     with pytest.raises(EvaluationError, match="the verdict on sample 3 of 'a' is damaged"):
-        summarize([{"task_id": "a", "sample": 3, "passed": 1, "reason": "passed"}], ks=[1])
+        summarize([{"task_id": "a", "sample": 3, "passed": 1, "confirmed": True, "reason": "passed"}], ks=[1])
+
+
+def test_passes_that_are_not_confirmed_are_counted_and_can_be_left_out():
+    verdicts = [*rows(a=[True, False], u=[True, True]), {**rows(u=[False])[0], "reason": "forged"}]
+    found, strict = summarize(verdicts, ks=[1]), summarize(verdicts, ks=[1], confirmed_only=True)
+    assert (found["unconfirmed"], found["forged"], found["unconfirmed_problems"]) == (2, 1, ["u"])
+    assert found["pass_at_k"]["1"]["value"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert strict["pass_at_k"]["1"]["value"] == pytest.approx(1 / 4)
+    settings = {"model": "m", "n_samples": 1, "temperature": None}
+    text = table({"benchmark": "b", "settings": settings, "confirmed_only": True, "base": found} | strict)
+    for part in ("base pass@1", "confirmed pass@1", "forged                       1   20.0%", "unconfirmed: u"):
+        assert part in text, text
 
 
 def test_table_shows_what_was_measured():

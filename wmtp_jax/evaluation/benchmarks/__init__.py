@@ -6,6 +6,7 @@ One file per benchmark with
     parse(row, where) one row -> BenchmarkTask (task.py): the benchmark's only parser. `wmtp_jax.storage` makes its
                       records of the same tasks: instruction, input, solution, and tests or cases
     load(path, options) -> [Problem]: prompts and stop rules; path is None without --data
+    LIMITS            time, memory and packages that its own judge grants, where they are not the default
 
 and its line in BENCHMARKS: this is all that a new benchmark takes. Nothing here imports jax.
 """
@@ -16,9 +17,9 @@ from wmtp_jax.data import read_records
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.benchmarks import codecontests, humaneval, humaneval_plus, mbpp, mbpp_plus
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask
-from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions, record_problems
+from wmtp_jax.evaluation.problems import EvaluationError, Limits, Problem, PromptOptions, record_problems
 
-__all__ = ["BENCHMARKS", "NEED_NO_CONSENT", "BenchmarkTask", "check_name", "load_problems"]
+__all__ = ["BENCHMARKS", "NEED_NO_CONSENT", "BenchmarkTask", "check_name", "limits_of", "load_problems"]
 
 _MICROCODE = "storage/datasets_v2/microcode/test.jsonl.gz"
 
@@ -34,13 +35,14 @@ def _load_microcode(path: Path | None, options: PromptOptions) -> list[Problem]:
 
 
 BENCHMARKS = {
-    "microcode": _load_microcode,
-    "humaneval": humaneval.load,
-    "humaneval_plus": humaneval_plus.load,
-    "mbpp": mbpp.load,
-    "mbpp_plus": mbpp_plus.load,
-    "codecontests": codecontests.load,
+    "microcode": (_load_microcode, Limits()),
+    "humaneval": (humaneval.load, humaneval.LIMITS),
+    "humaneval_plus": (humaneval_plus.load, humaneval_plus.LIMITS),
+    "mbpp": (mbpp.load, mbpp.LIMITS),
+    "mbpp_plus": (mbpp_plus.load, mbpp_plus.LIMITS),
+    "codecontests": (codecontests.load, Limits()),
 }
+_FILE = (_load_records, Limits())
 # Programs for all others are run only where the user has agreed; what a model writes for the embedded tasks is judged
 # in the sandbox like any other program, without being asked.
 NEED_NO_CONSENT = ("microcode",)
@@ -70,4 +72,10 @@ def load_problems(
     """
     check_name(benchmark)
     path = Path(data) if data else None if benchmark in BENCHMARKS else Path(benchmark)
-    return BENCHMARKS.get(benchmark, _load_records)(path, PromptOptions(template, shots))
+    load, _ = BENCHMARKS.get(benchmark, _FILE)
+    return load(path, PromptOptions(template, shots))
+
+
+def limits_of(benchmark: str) -> Limits:
+    """What its judge grants a program."""
+    return BENCHMARKS.get(benchmark, _FILE)[1]

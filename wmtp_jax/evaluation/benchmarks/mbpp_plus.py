@@ -12,15 +12,17 @@ from typing import Any
 
 from wmtp_jax.evaluation.benchmarks.humaneval_plus import (
     EQUAL,
+    LIMITS,
     base_and_plus_inputs,
     published_tests,
     reference_tests,
 )
-from wmtp_jax.evaluation.benchmarks.mbpp import zero_shot_problem
+from wmtp_jax.evaluation.benchmarks.mbpp import entry_points_of, zero_shot_problem
 from wmtp_jax.evaluation.benchmarks.task import BenchmarkTask, read_tasks, require_fields, text_field, texts_field
 from wmtp_jax.evaluation.problems import EvaluationError, Problem, PromptOptions
 
 FIELDS = ("task_id", "prompt")
+__all__ = ["FIELDS", "LIMITS", "load", "parse"]
 _RELEASE_FIELDS = ("canonical_solution", "entry_point", "assertion")
 _SAME_SET = 'assert set(_out) == set(_exp), f"{{_arguments}}: {{_out!r}}, expected the elements of {{_exp!r}}"'
 _SAME_TRUTH = 'assert bool(_out) == bool(_exp), f"{{_arguments}}: {{_out!r}}, not {{_exp!r}}"'
@@ -35,7 +37,7 @@ def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
         solution, asserts = text_field(row, "canonical_solution", where), text_field(row, "assertion", where)
         calls, comparison = _read_asserts(asserts, text_field(row, "entry_point", where), where)
         try:
-            inputs = [_with_types(arguments, calls) for arguments in base_and_plus_inputs(row, where)]
+            inputs = [_with_types(arguments, calls) for arguments in base_and_plus_inputs(row, where)[0]]
         except (TypeError, ValueError) as error:
             raise EvaluationError(
                 f"{where}: plus_input has not the types of the calls in assertion ({error}); expected EvalPlus' file."
@@ -44,13 +46,23 @@ def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
         # The prompt is a docstring already.
         instruction = prompt.strip().removeprefix('"""').removesuffix('"""').strip()
         instruction, _, shown_assert = instruction.partition("\nassert ")
-        shown_assert = shown_assert and f"assert {shown_assert}"
+        shown_assert, base_tests = shown_assert and f"assert {shown_assert}", (asserts,)
     else:
         require_fields(row, ("code", "test_list"), where)
         solution, instruction = text_field(row, "code", where), prompt
-        shown_assert = next(iter(texts_field(row, "test_list", where)), "")
-        tests = (*texts_field(row, "test_imports", where), *published_tests(row, where))
-    return BenchmarkTask(f"Mbpp/{number}", instruction, shown_assert, tests=tests, solution=solution, split="test")
+        imports, asserts = texts_field(row, "test_imports", where), texts_field(row, "test_list", where)
+        shown_assert, base_tests = next(iter(asserts), ""), (*imports, *asserts)
+        tests = (*imports, published_tests(row, where))
+    return BenchmarkTask(
+        f"Mbpp/{number}",
+        instruction,
+        shown_assert,
+        tests=tests,
+        solution=solution,
+        split="test",
+        base_tests=base_tests,
+        entry_points=entry_points_of(solution, "\n".join(tests)),
+    )
 
 
 def load(path: Path | None, options: PromptOptions) -> list[Problem]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wmtp_jax.errors import shown
-from wmtp_jax.evaluation.problems import EvaluationError
+from wmtp_jax.evaluation.problems import EvaluationError, Problem
 from wmtp_jax.jsonl import read_objects
 
 
@@ -23,6 +23,8 @@ class BenchmarkTask:
         cases: pairs of standard input and expected standard output; instead of tests.
         solution: a correct answer; "" where the row has none.
         split: "train", "valid", "test", or "prompt" for worked examples; "" where rows do not say.
+        base_tests: the part of the tests that the benchmark's extension is measured against.
+        entry_points, helpers: as of `Problem`.
     """
 
     task_id: str
@@ -33,11 +35,29 @@ class BenchmarkTask:
     cases: tuple[tuple[str, str], ...] = ()
     solution: str = ""
     split: str = ""
+    base_tests: tuple[str, ...] = ()
+    entry_points: tuple[str, ...] = ()
+    helpers: str = ""
 
     @property
     def test_source(self) -> str:
         """The tests as one source."""
         return "\n".join(self.tests) + "\n"
+
+    def problem(self, prompt: str, stop: str) -> Problem:
+        """The task as it is put to the model, for a benchmark whose judge runs `exec(program_and_tests, {})`."""
+        return Problem(
+            self.task_id,
+            prompt,
+            stop,
+            head=self.head,
+            tests=self.test_source,
+            solution=self.solution,
+            base_tests="\n".join((*self.base_tests, "")),
+            module_name="builtins",
+            entry_points=self.entry_points,
+            helpers=self.helpers,
+        )
 
 
 def read_tasks(
