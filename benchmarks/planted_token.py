@@ -85,7 +85,7 @@ def evaluate(
     settings, weighting = objective.config.critic, objective.config.weighting
     (batch,) = evaluation_batches(examples, batch_size=len(examples), buckets=(LENGTH,))
     batch = device_batch(batch)
-    forward = jax.jit(lambda *inputs: objective.forward(model, *inputs[:2], None, inputs[2], 128)[2])
+    forward = jax.jit(lambda *inputs: objective.forward(model, *inputs[:2], None, inputs[2])[2])
     scores = forward(params, value_params, batch)
     values, mask, correct = jax.nn.sigmoid(scores["value_logits"]), batch["target_mask"], batch["is_correct"]
     advantages = token_advantages(values, correct, mask, gamma=settings.gamma, lambda_=settings.lambda_)

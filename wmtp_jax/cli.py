@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from wmtp_jax.errors import UserError, shown
 
@@ -73,44 +74,32 @@ def run(command: Callable[[], int | None], again: str = "") -> int:
         return TERMINATED
 
 
-def integer(least: int | None = None, most: int | None = None) -> Callable[[str], int]:
-    """An argparse type: a whole number from `least` to `most`."""
-
-    def parse(text: str) -> int:
+def _checked(kind: type, holds: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
         try:
-            value = int(text) if len(text) < 100 else None
+            value = kind(text) if len(text) < 100 else None
         except ValueError:
             value = None
-        if value is None or (least is not None and value < least) or (most is not None and value > most):
-            bounds = f" from {least} to {most}" if most is not None else f" of at least {least}"
-            raise argparse.ArgumentTypeError(
-                f"{shown(text)} is not a whole number{bounds if least is not None else ''}"
-            )
+        if value is None or not holds(value):
+            raise argparse.ArgumentTypeError(f"{shown(text)} is not {expected}")
         return value
 
     return parse
 
 
-def number(least: float | None = None, most: float | None = None, *, above: float | None = None):
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argparse type: a whole number from `least` to `most`."""
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    holds = lambda value: least <= value and (most is None or value <= most)
+    return _checked(int, holds, f"a whole number {bounds}")
+
+
+def number(least: float = -math.inf, most: float = math.inf, *, above: float = -math.inf) -> Callable[[str], float]:
     """An argparse type: a finite number within bounds; `above` excludes its bound."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        bounds = [f"of at least {least}"] * (least is not None) + [f"above {above}"] * (above is not None)
-        bounds += [f"of at most {most}"] * (most is not None)
-        if (
-            not math.isfinite(value)
-            or (least is not None and value < least)
-            or (above is not None and value <= above)
-            or (most is not None and value > most)
-        ):
-            raise argparse.ArgumentTypeError(f"{shown(text)} is not a finite number {' and '.join(bounds)}".rstrip())
-        return value
-
-    return parse
+    bounds = f"above {above}" if above > -math.inf else f"of at least {least}"
+    bounds += f" and at most {most}" if most < math.inf else ""
+    holds = lambda value: math.isfinite(value) and least <= value <= most and value > above
+    return _checked(float, holds, f"a finite number {bounds}")
 
 
 seed = integer(0, LARGEST_SEED)

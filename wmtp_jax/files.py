@@ -100,7 +100,7 @@ def atomic_directory(path: Path, *, replace: bool = False, keep_partial: bool = 
             os.close(descriptor)
 
 
-class FileLock:
+class FileLock(contextlib.AbstractContextManager):
     """An exclusive lock on a file, held until the end of the block or of the process, whatever ended it.
 
     Args:
@@ -130,9 +130,6 @@ class FileLock:
             self._file.truncate(0)
             self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             self._file.flush()
-
-    def __enter__(self) -> "FileLock":
-        return self
 
     def __exit__(self, *_) -> None:
         self._file.close()

@@ -1,6 +1,7 @@
 """The line a person watches: redrawn in place on a terminal, a plain line every few seconds in a log."""
 
 import collections
+import contextlib
 import shutil
 import sys
 import time
@@ -11,7 +12,7 @@ _WINDOW = 50  # updates over which rates are averaged
 _BAR_WIDTH = 20
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager):
     """Prints `what done/total unit  note  rate  ETA`. A context manager.
 
     Args:
@@ -48,11 +49,14 @@ class Progress:
         self._line = self._shown_line = ""
         self._shown_at: float | None = None if compiles else clock()
 
-    def __enter__(self) -> "Progress":
-        return self
-
     def __exit__(self, *_) -> None:
-        self.close()
+        """Leaves the last state on the screen."""
+        if self._line and self._line != self._shown_line:
+            self._show(self._clock())
+        if self._terminal and self._shown_line:
+            self._stream.write("\n")
+            self._stream.flush()
+        self._line = self._shown_line = ""
 
     def update(self, done: float, note: str = "", *, work: float | None = None, peak_seconds: float = 0.0) -> None:
         """Notes how far it is.
@@ -91,15 +95,6 @@ class Progress:
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
-
-    def close(self) -> None:
-        """Leaves the last state on the screen."""
-        if self._line and self._line != self._shown_line:
-            self._show(self._clock())
-        if self._terminal and self._shown_line:
-            self._stream.write("\n")
-            self._stream.flush()
-        self._line = self._shown_line = ""
 
     def _show(self, now: float) -> None:
         if self._terminal:

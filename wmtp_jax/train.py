@@ -29,13 +29,12 @@ def run(command: CommandLine) -> None:
     from wmtp_jax.report import closing_table, write_report
     from wmtp_jax.storage import resolve
     from wmtp_jax.storage.missing import missing_assets
-    from wmtp_jax.training.assets import architecture, asset_paths, load_assets
+    from wmtp_jax.training.assets import architecture, asset_paths, digest_inputs, load_assets
     from wmtp_jax.training.critic_files import load_critic, save_critic
-    from wmtp_jax.training.critic_stage import critic_settings, train_critic
     from wmtp_jax.training.export import export_model, n_parameters
     from wmtp_jax.training.metrics import MetricsWriter, read_metrics
-    from wmtp_jax.training.policy_stage import train_policy
-    from wmtp_jax.training.run_directory import Run, open_run_directory
+    from wmtp_jax.training.run_directory import Run, check_inputs, open_run_directory
+    from wmtp_jax.training.stages import critic_settings, train_critic, train_policy
     from wmtp_jax.training.tracking import Tracker
     from wmtp_jax.training.validation import Validation, closing_rows
     from wmtp_jax.weighting import collapse_warnings
@@ -55,7 +54,8 @@ def run(command: CommandLine) -> None:
         tracker = None
         if config.mlflow:
             tracker = stack.enter_context(Tracker(command.workdir, directory, config.run_name, config.to_dict()))
-        run = Run(config, directory, command.workdir, tracker)
+        log = directory / "metrics.jsonl"
+        run = Run(config, directory, tracker)
         model = MTPTransformer(
             assets.model_config,
             dtype=jnp.dtype(config.model.dtype),
@@ -73,23 +73,25 @@ def run(command: CommandLine) -> None:
         )
 
         def validated(name: str, step: int, params: dict, value_params: dict | None) -> dict[str, float]:
-            """Measured once, and read from NAME.json by a run that continues."""
+            """Measured once, and read from NAME.json by a run that continues; the log has one line of it."""
             path = directory / f"{name}.json"
             if not path.exists():
-                measures = validation.measure(params, value_params)
-                metrics = {f"valid/{key}": value for key, value in measures.items()}
-                with MetricsWriter(directory / "metrics.jsonl", next_step=step + 1) as metrics_file:
+                write_atomically(path, json.dumps(validation.measure(params, value_params), indent=2) + "\n")
+            measures = json.loads(path.read_text(encoding="utf-8"))
+            metrics = {f"valid/{key}": value for key, value in measures.items()}
+            if not any(entry["step"] == step and metrics.keys() <= entry.keys() for entry in read_metrics(log)):
+                with MetricsWriter(log, next_step=step + 1) as metrics_file:
                     metrics_file.write(step, metrics)
                 if tracker:
                     tracker.log(step, metrics)
-                write_atomically(path, json.dumps(measures, indent=2) + "\n")
-            return json.loads(path.read_text(encoding="utf-8"))
+            return measures
 
         value_params = None
         if objective.critic:
             value_params = objective.init_value_params(model)
             if config.critic.path:
                 value_params = load_critic(resolve(config.critic.path), value_params, critic_settings(config))
+        check_inputs(directory, digest_inputs(config, objective_type, assets))
         before = validated("before", 0, assets.params, value_params)
         if objective.critic and not config.critic.path:
             value_params = train_critic(run, model, objective, assets, validation, value_params)
@@ -100,7 +102,7 @@ def run(command: CommandLine) -> None:
         export_model(export, config, assets, state.params, after)
         if objective.critic:
             save_critic(directory / "critic_after", state.value_params, critic_settings(config), after)
-        metrics = read_metrics(directory / "metrics.jsonl")
+        metrics = read_metrics(log)
         rows = closing_rows(before, after, metrics, objective)
         page = write_report(directory, rows, metrics, export)
         if tracker:

@@ -49,5 +49,9 @@ def test_steps(run, batches, stage1, golden):
     assert_golden(stage2_numbers(run, batches, stage1[1]), golden[run])
 
 
+def test_no_two_objectives_or_controls_take_the_same_steps(golden):
+    assert len({json.dumps(rows) for rows in golden.values()}) == len(golden)
+
+
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(golden_numbers(), indent=1) + "\n")

@@ -1,8 +1,10 @@
 """The trainer as a user meets it: the command line, a killed run, wrong input."""
 
+import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from safetensors.numpy import load_file
 from wmtp_jax.train import main
 
 CONFIG = """
+from pathlib import Path
 from ml_collections import ConfigDict
 from configs import defaults
 
@@ -25,7 +28,7 @@ def get_config():
     config.model.tokenizer = "storage/models_v2/micro-mtp/tokenizer.model"
     config.model.architecture = ConfigDict(dict(
         dim=16, n_layers=4, n_heads=2, vocab_size=1024, n_future_tokens=2, ffn_dim=24, max_seq_len=128))
-    config.data.train = "storage/datasets_v2/microcode/valid.jsonl.gz"
+    config.data.train = str(Path(__file__).with_name("data.jsonl.gz"))
     config.data.buckets = (128,)
     config.train.batch_size = 8
     config.train.steps = 12
@@ -38,8 +41,10 @@ def get_config():
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory) -> Path:
+def config_file(tmp_path_factory, root) -> Path:
+    """The config, and beside it the data that it names."""
     path = tmp_path_factory.mktemp("config") / "tiny.py"
+    shutil.copyfile(root / "storage/datasets_v2/microcode/valid.jsonl.gz", path.with_name("data.jsonl.gz"))
     path.write_text(CONFIG)
     return path
 
@@ -66,25 +71,52 @@ def test_a_run_leaves_everything_a_person_looks_for(finished):
     assert after["loss_head_1"] < before["loss_head_1"]
 
 
-def test_a_finished_run_started_again_only_reports(finished, config_file, capsys):
-    before = weights_of(finished)
-    assert main(["--config", str(config_file), "--workdir", str(finished.parent), "--run_name", "whole"]) == 0
+@pytest.fixture
+def again(finished, config_file):
+    """Exit code of the same command, with further arguments."""
+    command = ["--config", str(config_file), "--workdir", str(finished.parent), "--run_name", "whole"]
+    return lambda *arguments: main([*command, *arguments])
+
+
+def test_a_finished_run_started_again_only_reports(finished, again, capsys):
+    before, log = weights_of(finished), (finished / "metrics.jsonl").read_text()
+    assert again() == 0
     assert "loss, head 1" in capsys.readouterr().out
     for name, tensor in weights_of(finished).items():
         np.testing.assert_array_equal(tensor, before[name])
+    # What a kill beside the last evaluation leaves: no after.json, or no line of it. Each comes once.
+    (finished / "after.json").unlink()
+    assert again() == 0
+    assert (finished / "metrics.jsonl").read_text() == log
+    (finished / "metrics.jsonl").write_text("".join(log.splitlines(keepends=True)[:-1]))
+    assert again() == 0
+    assert (finished / "metrics.jsonl").read_text() == log
+
+
+def test_a_run_continues_from_the_same_inputs_alone(finished, config_file, again, capsys):
+    assert json.loads((finished / "inputs.json").read_text()).keys() == {"model.tokenizer", "data.train", "data.valid"}
+    data = config_file.with_name("data.jsonl.gz")
+    sound = data.read_bytes()
+    data.write_bytes(sound + gzip.compress(gzip.decompress(sound).splitlines(keepends=True)[0]))
+    assert again() == 2
+    assert f"another config.data.train: the content of {data} has changed since" in capsys.readouterr().err
+    data.write_bytes(sound)
+    assert again() == 0
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_and_started_again_ends_with_the_same_bits(finished, config_file, tmp_path, root):
-    command = [sys.executable, "-m", "wmtp_jax.train", "--config", str(config_file), "--workdir", str(tmp_path)]
-    process = subprocess.Popen([*command, "--run_name", "cut"], cwd=root, stderr=subprocess.DEVNULL)
+def test_a_run_that_is_stopped_and_started_again_ends_with_the_same_bits(finished, config_file, tmp_path, root, capsys):
+    arguments = ["--config", str(config_file), "--workdir", str(tmp_path), "--run_name", "cut"]
+    command = [sys.executable, "-m", "wmtp_jax.train", *arguments]
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics, deadline = tmp_path / "cut" / "metrics.jsonl", time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and '"step": 6' in metrics.read_text()):
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait() == 143
     assert not (tmp_path / "cut" / "export").exists()
-    subprocess.run([*command, "--run_name", "cut"], cwd=root, check=True, capture_output=True)
+    assert main(arguments) == 0
+    assert "continuing after step" in capsys.readouterr().out
     expected = weights_of(finished)
     for name, tensor in weights_of(tmp_path / "cut").items():
         np.testing.assert_array_equal(tensor, expected[name])
@@ -92,9 +124,8 @@ def test_a_run_that_is_stopped_and_started_again_ends_with_the_same_bits(finishe
     assert steps == [0, *range(1, 13), 12]
 
 
-def test_another_config_in_the_same_directory_is_refused(finished, config_file, capsys):
-    arguments = ["--config", str(config_file), "--workdir", str(finished.parent), "--run_name", "whole"]
-    assert main([*arguments, "--config.seed=1"]) == 2
+def test_another_config_in_the_same_directory_is_refused(again, capsys):
+    assert again("--config.seed=1") == 2
     assert "seed is 0 there and 1 here" in capsys.readouterr().err
 
 

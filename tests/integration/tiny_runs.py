@@ -117,7 +117,7 @@ def fixed_batches() -> list[dict[str, np.ndarray]]:
         solutions.setdefault(record["instruction"], {}).setdefault(record["is_correct"], record)
     rows = [of[label] for of in solutions.values() if len(of) == 2 for label in (True, False)]
     reference_config, reference_params = converters.load(MODELS / "micro-ref")
-    reference = MTPTransformer(reference_config)
+    logits_of = jax.jit(MTPTransformer(reference_config).apply)
     batches = []
     for first in range(0, N_STEPS * BATCH_SIZE, BATCH_SIZE):
         tokens, segment_ids, target_mask = (np.zeros((BATCH_SIZE, LENGTH), np.int32) for _ in range(3))
@@ -127,7 +127,7 @@ def fixed_batches() -> list[dict[str, np.ndarray]]:
             tokens[b, : len(ids)] = ids
             segment_ids[b, : len(ids)] = 1
             target_mask[b, len(prompt) : len(ids)] = 1
-        logits = reference.apply({"params": reference_params}, tokens, segment_ids)[:, :-1, 0]
+        logits = logits_of({"params": reference_params}, tokens, segment_ids)[:, :-1, 0]
         nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], axis=-1)[..., 0]
         batches.append(
             {
@@ -161,21 +161,22 @@ def stage2_numbers(run: str, batches: list[dict], value_params: dict, *options: 
     name, own_options = GOLDEN_RUNS[run]
     config, model, params, objective, fresh_value_params = _parts(name, [*own_options, *options])
     value_params = None if fresh_value_params is None else value_params
+    decide = objective.policy_targets
+
+    def show_coefficients(*inputs):
+        targets, statistics, metrics = decide(*inputs)
+        return targets, statistics, metrics | {"coefficients": targets["coefficients"][0]}
+
+    objective.policy_targets = show_coefficients
     optimizer = make_optimizer(config.optimizer, N_STEPS, head_weights=objective.head_weights)
     value_optimizer = make_optimizer(config.critic.stage2_optimizer, N_STEPS)
 
-    train_step = make_train_step(model, objective, optimizer, value_optimizer, accumulation=config.train.accumulation)
-    train_step = jax.jit(train_step)
-    scores_of = jax.jit(lambda *trees: objective.forward(model, *trees[:2], None, trees[2], LENGTH)[2])
-    weigh = jax.jit(lambda *inputs: objective.policy_targets(*inputs)[0]["coefficients"][0])
-
+    train_step = jax.jit(make_train_step(model, objective, optimizer, value_optimizer))
     state, rows = create_state(params, optimizer, value_params=value_params, value_optimizer=value_optimizer), []
     for batch in batches:
-        scores = scores_of(state.params, state.value_params, batch)
-        key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        coefficients_BxS = weigh(batch, scores, state.statistics, key)
         state, metrics = train_step(state, batch)
-        rows.append(_plain(metrics) | _weight_numbers(np.asarray(coefficients_BxS, np.float64)))
+        coefficients_BxS = np.asarray(metrics.pop("coefficients"), np.float64)
+        rows.append(_plain(metrics) | _weight_numbers(coefficients_BxS))
     for part in params:
         rows[-1] |= _movement(part, params[part], state.params[part])
     if value_params is not None:

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import converters
+from configs import defaults
 from wmtp_jax.data import load_tokenizer
 from wmtp_jax.model import MTPTransformer
 from wmtp_jax.objectives.reward_model import chat_tokens, last_scores, reward_scores
@@ -87,7 +88,9 @@ def test_scores_of_texts(published, tmp_path, capsys):
     model, directory = published
     tokenizer = load_tokenizer(directory)
     expected = [model.scores(torch.tensor([chat_tokens(*pair, tokenizer, 512)]))[0] for pair in SOLUTIONS]
-    score = lambda: reward_scores(SOLUTIONS, directory, cache=tmp_path / "rewards", batch_size=2, dtype="float32")
+    config = defaults.get_config()
+    config.data.reward_model, config.evaluation.batch_size = str(directory), 2
+    score = lambda: reward_scores(config, SOLUTIONS, tmp_path / "rewards")
     first = score()
     np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-4)
     assert "scoring 5 solutions once" in capsys.readouterr().out

@@ -56,6 +56,7 @@ CASES = {
 def config_of(case: dict, objective: str) -> ml_collections.FrozenConfigDict:
     config = defaults.get_config()
     config.objective = objective
+    config.loss.chunk_length = 100
     for group in ("critic", "weighting", "data", "rho1", "loss"):
         config[group].update(case.get(group, {}))
     return ml_collections.FrozenConfigDict(config)
@@ -122,7 +123,7 @@ class Both:
         )
         batch = jax.tree.map(jnp.asarray, self.batch)
 
-        compute = lambda *inputs: loss_and_gradients(model, objective, *inputs, chunk_length=100)
+        compute = lambda *inputs: loss_and_gradients(model, objective, *inputs)
         trainable = {"params": self.params, "value_params": self.value_params}
         # Compiled without optimisation: the step runs once, and compiling it takes most of the time.
         compiled = jax.jit(compute, compiler_options={"xla_backend_optimization_level": 0})

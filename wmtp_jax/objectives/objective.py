@@ -85,13 +85,9 @@ class Objective(abc.ABC):
     def prepare(
         self, train: Examples, labelled: Examples | None, tokenizer: Tokenizer, workdir: Path
     ) -> tuple[Examples, Examples | None]:
-        """Adds to the data what frozen models or the records say about it, computed once and kept in `workdir`.
+        """Adds to the data what frozen models say about it, computed once and kept in `workdir`, that of all runs.
 
-        Args:
-            train: the training data.
-            labelled: validation data with correct and incorrect solutions, where the objective needs labels.
-            tokenizer: that made them.
-            workdir: directory of all runs.
+        `labelled` is validation data with correct and incorrect solutions, where the objective needs labels.
         """
         return train, labelled
 
@@ -102,9 +98,8 @@ class Objective(abc.ABC):
         value_params: dict | None,
         target_value_params: dict | None,
         batch: Batch,
-        chunk_length: int,
     ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
-        """The forward pass, and the scores that the weights are made of.
+        """The policy's forward pass, and the scores that the weights are made of.
 
         Args:
             model: the policy.
@@ -112,7 +107,6 @@ class Objective(abc.ABC):
             value_params: of the critic, if there is one.
             target_value_params: of the critic's slow copy, where the value loss is clipped around it.
             batch: `tokens`, `segment_ids`, `target_mask` [B, S].
-            chunk_length: positions per chunk of logits.
 
         Returns:
             Normed head states [N, B, S, D], the unembedding [D, V], and scores: `features` [B, S, 3] of `surprise`;
@@ -124,7 +118,9 @@ class Objective(abc.ABC):
         kernel_DxV = model.apply(variables, method="unembedding")
         scores = {}
         if self.needs_surprise:
-            scores["features"] = next_token_surprise(states_NxBxSxD[0], kernel_DxV, batch["tokens"], chunk_length)
+            scores["features"] = next_token_surprise(
+                states_NxBxSxD[0], kernel_DxV, batch["tokens"], self.config.loss.chunk_length
+            )
         if self.critic:
             normed_BxSxD = model.apply(variables, trunk_BxSxD, method="normed")
             for name, its_params in (("value_logits", value_params), ("target_value_logits", target_value_params)):
@@ -157,13 +153,7 @@ class Objective(abc.ABC):
     def policy_targets(
         self, batch: Batch, scores: dict, statistics: Statistics, key: jax.Array
     ) -> tuple[dict[str, jax.Array], Statistics, Metrics]:
-        """Weights of the global batch, as coefficients of each head's loss.
-
-        Args:
-            batch: as of `weights`.
-            scores: as of `weights`.
-            statistics: as of `weights`.
-            key: for the controls that draw.
+        """Weights of the global batch (see `weights`), as each head's coefficients; controls may draw with the key.
 
         Returns:
             {"coefficients": fp32, "valid": bool}, each [N, B, S]; the new statistics; metrics.
@@ -196,7 +186,7 @@ class Objective(abc.ABC):
             params: its parameters.
             value_params: of the critic, if there is one.
             tokenizer: of the policy.
-            batches_of: evaluation batches of examples, in their order.
+            batches_of: gives evaluation batches of examples, in their order.
             valid: validation data of the kind that the policy learns.
             labelled: as of `prepare`.
         """

@@ -39,27 +39,11 @@ Solution = tuple[str, str]
 
 
 def with_rewards(config, train: Examples, labelled: Examples, cache: Path) -> tuple[Examples, Examples]:
-    """A reward model's outcomes in the place of is_correct, in training and validation data.
-
-    Args:
-        config: of the run.
-        train: training examples.
-        labelled: validation examples.
-        cache: directory that keeps the scores.
-    """
+    """A reward model's outcomes in the place of is_correct, in training and validation data; `cache` keeps scores."""
     scores = []
     for examples, path in ((train, config.data.train), (labelled, config.data.valid)):
         name = f"reward-{data_name(path)}-{Path(config.data.reward_model).name}.safetensors"
-        scores.append(
-            reward_scores(
-                Solutions(examples),
-                resolve(config.data.reward_model),
-                cache=cache / name,
-                batch_size=config.evaluation.batch_size,
-                dtype=config.model.dtype,
-                attention=config.model.attention,
-            )
-        )
+        scores.append(reward_scores(config, Solutions(examples), cache / name))
         print(f"rewards of {Path(path).name}: {agreement(scores[-1], examples.is_correct)}")
     median = float(np.median(scores[0]))
     train, labelled = (
@@ -69,24 +53,14 @@ def with_rewards(config, train: Examples, labelled: Examples, cache: Path) -> tu
     return train, labelled
 
 
-def reward_scores(
-    solutions: Collection[Solution],
-    directory: Path,
-    *,
-    cache: Path,
-    batch_size: int,
-    dtype: str,
-    attention: str = "dense",
-) -> np.ndarray:
+def reward_scores(config, solutions: Collection[Solution], cache: Path) -> np.ndarray:
     """Scores of whole solutions, computed once per reward model and data.
 
     Args:
+        config: of the run; `data.reward_model` is the directory of one, as published or under storage/models_v2, with
+            its tokenizer.
         solutions: (instruction, output) pairs.
-        directory: of a reward model, as published or under storage/models_v2, with its tokenizer.
         cache: file that keeps the scores.
-        batch_size: solutions per batch.
-        dtype: of parameters and computation: "float32" or "bfloat16".
-        attention: "dense" or "blocked".
 
     Returns:
         fp32 [n], aligned with `solutions`.
@@ -96,6 +70,8 @@ def reward_scores(
         ConverterError: the directory holds no reward model.
         DataError: it has no tokenizer, or one of another vocabulary.
     """
+    directory, batch_size = resolve(config.data.reward_model), config.evaluation.batch_size
+    dtype, attention = config.model.dtype, config.model.attention
     checkpoint = open_checkpoint(directory)
     tokenizer = load_tokenizer(directory, vocab_size=checkpoint.config.vocab_size)
     key = {
@@ -107,11 +83,11 @@ def reward_scores(
 
     def score() -> np.ndarray:
         print(f"rewards: scoring {len(solutions):,} solutions once with {directory}")
-        config, params, kernel_Dx1 = converters.load_reward_model(directory, dtype=dtype)
-        model = MTPTransformer(config, dtype=jnp.dtype(dtype), attention=attention)
+        model_config, params, kernel_Dx1 = converters.load_reward_model(directory, dtype=dtype)
+        model = MTPTransformer(model_config, dtype=jnp.dtype(dtype), attention=attention)
         scores = np.zeros(len(solutions), np.float32)
         with Progress(-(-len(solutions) // batch_size), "batch", rate="tokens", compiles=True) as progress:
-            batches = _batches(solutions, tokenizer, batch_size, min(_MAX_LENGTH, config.max_seq_len))
+            batches = _batches(solutions, tokenizer, batch_size, min(_MAX_LENGTH, model_config.max_seq_len))
             for step, (rows, tokens_BxS) in enumerate(batches, start=1):
                 scores[rows] = np.asarray(last_scores(model, params, kernel_Dx1, tokens_BxS))[: len(rows)]
                 progress.update(step, work=tokens_BxS.size)
@@ -126,16 +102,10 @@ def reward_scores(
 
 
 def chat_tokens(instruction: str, output: str, tokenizer: Tokenizer, max_length: int) -> list[int]:
-    """The tokens that a reward model reads, in the template of its model card.
+    """At most `max_length` tokens that a reward model reads, in the template of its model card.
 
     The card scores the text `<s>[INST] instruction </s> [/INST] output</s>`, before which its tokenizer puts one more
     BOS; a longer text loses its beginning, but for that BOS.
-
-    Args:
-        instruction: the task.
-        output: the solution.
-        tokenizer: of the reward model.
-        max_length: largest number of tokens.
 
     Source: model card of berkeley-nest/Starling-RM-7B-alpha.
     """
@@ -183,15 +153,7 @@ def agreement(scores: np.ndarray, is_correct: np.ndarray) -> str:
 
 
 def with_outcomes(examples: Examples, outcomes: np.ndarray) -> Examples:
-    """Examples whose outcomes come from a reward model.
-
-    Args:
-        examples: the data set.
-        outcomes: fp32 [n], R of each example, in [0, 1].
-
-    Returns:
-        The examples with R as their `rewards`, and `is_correct` = R > 1/2.
-    """
+    """Examples with R (fp32 [n], in [0, 1]) as their `rewards`, and `is_correct` = R > 1/2."""
     return dataclasses.replace(examples, is_correct=(outcomes > 0.5).astype(np.int8), rewards=outcomes)
 
 

@@ -6,11 +6,13 @@ token is computed once and kept on disk.
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import converters
 from converters.checkpoint import Checkpoint, open_checkpoint
@@ -18,14 +20,13 @@ from wmtp_jax.data import Examples, Tokenizer, evaluation_batches
 from wmtp_jax.decoding import next_token_model
 from wmtp_jax.errors import shown
 from wmtp_jax.files import files_digest, sha256_of
-from wmtp_jax.losses import head_targets, token_scores
+from wmtp_jax.losses import head_targets, scan_chunks, token_scores, valid_targets
 from wmtp_jax.model import MTPTransformer
-from wmtp_jax.objectives.divergence import evaluate_divergence
 from wmtp_jax.objectives.objective import Objective, ObjectiveError
 from wmtp_jax.objectives.score_cache import cached_scores, data_name
 from wmtp_jax.progress import Progress
 from wmtp_jax.storage import resolve
-from wmtp_jax.weighting import reference_loss_diff, rho1_weights
+from wmtp_jax.weighting import kl_divergence, reference_loss_diff, rho1_weights
 
 
 class Rho1(Objective):
@@ -39,22 +40,23 @@ class Rho1(Objective):
     )
 
     def prepare(self, train, labelled, tokenizer, workdir):
-        """Adds `reference_nll` to the training data."""
-        config = self.config
-        reference = resolve(config.rho1.reference)
-        name = f"reference-{data_name(config.data.train)}-{reference.name}.safetensors"
-        scores = reference_scores(
-            train,
-            reference,
-            tokenizer,
-            cache=workdir / "reference_cache" / name,
-            batch_size=config.evaluation.batch_size,
-            buckets=config.data.buckets,
-            chunk_length=config.loss.chunk_length,
-            dtype=config.model.dtype,
-            attention=config.model.attention,
-        )
-        return dataclasses.replace(train, token_scores={"reference_nll": scores}), labelled
+        """Adds `reference_nll` to the training data: nats of every token, given those before it in its own example.
+
+        Raises:
+            ObjectiveError: the reference does not fit the data, its losses are not finite, or the cached ones belong to
+                another reference or other data.
+        """
+        directory = resolve(self.config.rho1.reference)
+        checkpoint = _open_fitting(directory, tokenizer, int(train.lengths.max(initial=0)))
+        key = {
+            "the config or weights of the reference": files_digest(checkpoint.files),
+            "the token ids, masks or labels of the data": train.digest,
+            "the tokenizer": tokenizer.digest,
+            "the dtype": self.config.model.dtype,
+        }
+        name = f"reference-{data_name(self.config.data.train)}-{directory.name}.safetensors"
+        nll = cached_scores(workdir / "reference_cache" / name, key, lambda: self._reference_nll(train, tokenizer))
+        return dataclasses.replace(train, token_scores={"reference_nll": nll}), labelled
 
     def weights(self, batch, scores, mask_BxS, statistics):
         """See `Objective.weights`; both losses are indexed by the target token."""
@@ -73,108 +75,119 @@ class Rho1(Objective):
 
     def measure(self, model, params, value_params, tokenizer, batches_of, valid, labelled):
         """KL of the policy from the reference, and the difference of their losses."""
-        config = self.config
-        reference, reference_params = load_reference(
-            resolve(config.rho1.reference),
-            tokenizer,
-            max_length=config.data.buckets[-1],
-            dtype=config.model.dtype,
-            attention=config.model.attention,
-        )
+        reference, reference_params = self.load_reference(tokenizer, self.config.data.buckets[-1])
         return evaluate_divergence(
-            model, params, reference, reference_params, batches_of(valid), config.loss.chunk_length
+            model, params, reference, reference_params, batches_of(valid), self.config.loss.chunk_length
         )
 
+    def load_reference(self, tokenizer: Tokenizer, max_length: int) -> tuple[MTPTransformer, dict]:
+        """The reference's network with its next-token head alone, and its parameters.
 
-def load_reference(
-    directory: Path, tokenizer: Tokenizer, *, max_length: int, dtype: str, attention: str = "dense"
-) -> tuple[MTPTransformer, dict]:
-    """Reads a reference model; of one with several heads, the trunk and the next-token head.
+        Args:
+            tokenizer: the policy's.
+            max_length: tokens of the longest example.
 
-    Args:
-        directory: of a model in any layout that the converters read.
-        tokenizer: the policy's.
-        max_length: tokens of the longest example.
-        dtype: of parameters and computation.
-        attention: as of `MTPTransformer`.
+        Raises:
+            ObjectiveError: its vocabulary, tokenizer or context does not fit the policy's data.
+            ConverterError: it cannot be read.
+        """
+        directory, settings = resolve(self.config.rho1.reference), self.config.model
+        _open_fitting(directory, tokenizer, max_length)
+        config, params = converters.load(directory, dtype=settings.dtype)
+        params, config = next_token_model(params, config)
+        return MTPTransformer(config, dtype=jnp.dtype(settings.dtype), attention=settings.attention), params
 
-    Returns:
-        The network (one head) and its parameters.
-
-    Raises:
-        ObjectiveError: its vocabulary, tokenizer or context does not fit the policy's data.
-        ConverterError: it cannot be read.
-    """
-    _open_fitting(directory, tokenizer, max_length)
-    config, params = converters.load(directory, dtype=dtype)
-    params, config = next_token_model(params, config)
-    return MTPTransformer(config, dtype=jnp.dtype(dtype), attention=attention), params
-
-
-def reference_scores(
-    examples: Examples,
-    directory: Path,
-    tokenizer: Tokenizer,
-    *,
-    cache: Path,
-    batch_size: int,
-    buckets: tuple[int, ...],
-    chunk_length: int,
-    dtype: str,
-    attention: str = "dense",
-) -> np.ndarray:
-    """Loss of every token under the reference's next-token head, given the tokens before it in its own example.
-
-    Args:
-        examples: the data set.
-        directory: of the reference, in any layout that the converters read.
-        tokenizer: that made the examples.
-        cache: file that keeps the scores.
-        batch_size: rows per batch.
-        buckets: padded lengths, as for the batches of a run.
-        chunk_length: positions per chunk of logits.
-        dtype: of the reference's parameters and computation: "float32" or "bfloat16".
-        attention: "dense" or "blocked".
-
-    Returns:
-        fp32 [sum of lengths] in nats, aligned with `examples.tokens`; 0 at the first token of each example.
-
-    Raises:
-        ObjectiveError: the reference does not fit the data, its losses are not finite, or the cached scores belong to
-            another reference or other data.
-    """
-    max_length = int(examples.lengths.max(initial=0))
-    checkpoint = _open_fitting(directory, tokenizer, max_length)
-    key = {
-        "the config or weights of the reference": files_digest(checkpoint.files),
-        "the token ids, masks or labels of the data": examples.digest,
-        "the tokenizer": tokenizer.digest,
-        "the dtype": dtype,
-    }
-
-    def score() -> np.ndarray:
+    def _reference_nll(self, examples: Examples, tokenizer: Tokenizer) -> np.ndarray:
+        """fp32 [sum of lengths], aligned with `examples.tokens`; 0 at the first token of each example."""
+        directory, batch_size = self.config.rho1.reference, self.config.evaluation.batch_size
         print(f"reference losses: scoring {len(examples):,} examples once with {directory}")
-        model, params = load_reference(directory, tokenizer, max_length=max_length, dtype=dtype, attention=attention)
+        model, params = self.load_reference(tokenizer, int(examples.lengths.max(initial=0)))
         parts = []
         with Progress(-(-len(examples) // batch_size), "batch", rate="tokens", compiles=True) as progress:
-            batches = evaluation_batches(examples, batch_size=batch_size, buckets=buckets)
+            batches = evaluation_batches(examples, batch_size=batch_size, buckets=self.config.data.buckets)
             for step, batch in enumerate(batches, start=1):
-                nll_BxS = np.asarray(_nll(model, params, batch["tokens"], batch["segment_ids"], chunk_length))
+                rows = batch["tokens"], batch["segment_ids"]
+                nll_BxS = np.asarray(_nll(model, params, *rows, self.config.loss.chunk_length))
                 # One example per row, in the order of the examples: what is not padding is the flat column.
                 parts.append(nll_BxS[batch["segment_ids"] != 0])
                 progress.update(step, f"loss {nll_BxS[batch['target_mask']].mean():.3f}", work=nll_BxS.size)
-        scores = np.concatenate(parts)
-        if not np.isfinite(scores).all():
-            where = int(np.argmin(np.isfinite(scores)))
+        nll = np.concatenate(parts)
+        if not np.isfinite(nll).all():
+            where = int(np.argmin(np.isfinite(nll)))
             example = int(np.searchsorted(examples.offsets, where, side="right")) - 1
             raise ObjectiveError(
-                f"the reference {directory} gives a loss of {scores[where]} to token "
+                f"the reference {directory} gives a loss of {nll[where]} to token "
                 f"{where - examples.offsets[example]} of example {shown(examples.task_id(example))}; take another "
                 "reference, or score in float32"
             )
-        return scores
+        return nll
 
-    return cached_scores(cache, key, score)
+
+def evaluate_divergence(
+    model: MTPTransformer,
+    params: dict,
+    reference_model: MTPTransformer,
+    reference_params: dict,
+    batches: Iterable[dict],
+    chunk_length: int = 128,
+) -> dict[str, float]:
+    """How far a policy's next-token head is from a reference's on held-out tokens.
+
+    Args:
+        model: the policy.
+        params: its parameters.
+        reference_model: of the same vocabulary.
+        reference_params: its parameters.
+        batches: `tokens`, `segment_ids`, `target_mask`, each [B, S].
+        chunk_length: positions per chunk; two chunks of logits are held at a time.
+
+    Returns:
+        Means over all targets in nats: kl_divergence, KL(policy || reference), and reference_loss_diff, the policy's
+        loss minus the reference's; NaN without a single target.
+    """
+    sums = jax.jit(_batch_sums, static_argnums=(0, 2, 5))
+    totals = np.zeros(3, np.float64)
+    for batch in batches:
+        arrays = {name: batch[name] for name in ("tokens", "segment_ids", "target_mask")}
+        totals += np.asarray(sums(model, params, reference_model, reference_params, arrays, chunk_length), np.float64)
+    with np.errstate(invalid="ignore"):
+        kl, difference = totals[1:] / totals[0]
+    return {"kl_divergence": float(kl), "reference_loss_diff": float(difference)}
+
+
+def _batch_sums(
+    model: MTPTransformer,
+    params: dict,
+    reference_model: MTPTransformer,
+    reference_params: dict,
+    batch: dict,
+    chunk_length: int,
+) -> jax.Array:
+    """Number of targets, sum of the KL before them, sum of the differences of their losses."""
+    policy_logits, policy_states = _next_token_head(model, params, batch)
+    reference_logits, reference_states = _next_token_head(reference_model, reference_params, batch)
+    valid_1xBxS = valid_targets(batch["target_mask"], batch["segment_ids"], 1)
+
+    def body(sums_3, chunk):
+        policy, reference, target_BxC, valid_BxC = chunk
+        p_BxCxV, q_BxCxV = policy_logits(policy), reference_logits(reference)
+        nll = optax.softmax_cross_entropy_with_integer_labels
+        difference_BxC = nll(p_BxCxV, target_BxC) - nll(q_BxCxV, target_BxC)
+        total = lambda x: jnp.sum(jnp.where(valid_BxC, x, 0.0))
+        return sums_3 + jnp.stack([total(1.0), total(kl_divergence(p_BxCxV, q_BxCxV)), total(difference_BxC)]), None
+
+    columns = (policy_states, reference_states, head_targets(batch["tokens"], 1), valid_1xBxS)
+    return scan_chunks(body, jnp.zeros(3), columns, chunk_length)[0]
+
+
+def _next_token_head(model: MTPTransformer, params: dict, batch: dict):
+    """Logits as a function of states, and the states [1, B, S, D] of the next-token head."""
+    params, config = next_token_model(params, model.config)
+    model = model.clone(config=config)
+    variables = {"params": params}
+    trunk_BxSxD = model.apply(variables, batch["tokens"], batch["segment_ids"], method="trunk_states")
+    states_1xBxSxD = model.apply(variables, trunk_BxSxD, batch["segment_ids"], method="head_states")
+    return lambda states: model.apply(variables, states, method="logits"), states_1xBxSxD
 
 
 def _open_fitting(directory: Path, tokenizer: Tokenizer, max_length: int) -> Checkpoint:

@@ -175,10 +175,9 @@ class Verifiable(Objective):
     def measure(self, model, params, value_params, tokenizer, batches_of, valid, labelled):
         """What the critic is worth on unseen problems, beside the score that nobody had to train.
 
-        Returns:
-            value_auc of the value before the last token, with value_auc_low and value_auc_high (95 %); the same on the
-            length-balanced pairs; value_explained_variance of the Monte Carlo returns; untrained_auc of the largest
-            surprise, where the critic looks at surprise.
+        value_auc is of the value before the last token, value_auc_pairs of that on the length-balanced pairs, low and
+        high end their 95 %; value_explained_variance is of the Monte Carlo returns; untrained_auc is of the largest
+        surprise, where the critic looks at surprise.
         """
         params, config = next_token_model(params, model.config)
         model = model.clone(config=config)
@@ -211,7 +210,7 @@ class Verifiable(Objective):
 
     def _score_rows(self, model: MTPTransformer, params: dict, value_params: dict, rows: Batch):
         """Value logit before the last token [B], untrained score [B], and five sums over the value positions."""
-        _, _, scores = self.forward(model, params, value_params, None, rows, self.config.loss.chunk_length)
+        _, _, scores = self.forward(model, params, value_params, None, rows)
         logits_BxS, mask_BxS = scores["value_logits"], rows["target_mask"]
         values_BxS, outcomes_B = jax.nn.sigmoid(logits_BxS), outcomes(rows)
         targets_BxS, positions_BxS = value_targets(

@@ -5,7 +5,9 @@ import dataclasses
 import ml_collections
 
 import converters
+from converters.checkpoint import open_checkpoint
 from wmtp_jax.data import Examples, Tokenizer, load_examples, load_tokenizer, require_labels
+from wmtp_jax.files import files_digest
 from wmtp_jax.model import ModelConfig, init_params
 from wmtp_jax.objectives.objective import Objective
 from wmtp_jax.storage import resolve
@@ -70,6 +72,24 @@ def load_assets(config: ml_collections.ConfigDict, objective: type[Objective]) -
         require_labels(labelled, config.data.valid)
     valid = examples(config.data.valid, config.data.policy_samples)
     return Assets(model_config, params, tokenizer, train, valid, labelled)
+
+
+def digest_inputs(
+    config: ml_collections.ConfigDict, objective: type[Objective], assets: Assets
+) -> dict[str, dict[str, str]]:
+    """Path and SHA-256 of everything on disk that a run reads, by config field."""
+    paths = {"model.tokenizer": str(assets.tokenizer.path)} | asset_paths(config, objective)
+    digests = {
+        "model.tokenizer": assets.tokenizer.digest,
+        "data.train": assets.train.store.digest,  # of tokens, labels and lines
+        "data.valid": assets.valid.store.digest,
+    }
+    for field, path in paths.items():
+        if field == "critic.path":
+            digests[field] = files_digest(resolve(path).glob("critic.*"))
+        elif field not in digests:
+            digests[field] = files_digest(open_checkpoint(resolve(path)).files)
+    return {field: {"path": path, "sha256": digests[field]} for field, path in paths.items()}
 
 
 def architecture(config: ml_collections.ConfigDict) -> ModelConfig:

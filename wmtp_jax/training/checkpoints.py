@@ -7,7 +7,6 @@ takes an empty directory named like a step for the newest one; none of these may
 import concurrent.futures
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ class _DamagedError(Exception):
     """Why a checkpoint cannot be trusted."""
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager):
     """The newest `keep` checkpoints of one run, written in the background.
 
     Every checkpoint holds the state and a record of it: dtype, shape and SHA-256 of each leaf, the data iterator's
@@ -46,11 +45,12 @@ class Checkpoints:
         self._written: int | None = None
         self._started: int | None = None
 
-    def __enter__(self) -> "Checkpoints":
-        return self
-
     def __exit__(self, *_) -> None:
-        self.close()
+        """Waits for the checkpoint being written: it would be lost otherwise; raises as `save` does."""
+        try:
+            self._finish_writing()
+        finally:
+            self._manager.close()
 
     @property
     def last_step(self) -> int | None:
@@ -62,26 +62,22 @@ class Checkpoints:
         """Starts writing a checkpoint; the arrays may be donated as soon as this returns.
 
         Args:
-            step: number of updates that made `state`; a step that is already saved is left as it is.
-            state: tree of jax or numpy arrays (PRNG keys as their uint32 key data).
+            step: number of updates that made `state`.
+            state: tree of jax arrays (PRNG keys as their uint32 key data).
             data_state: of the data iterator, plain JSON values.
             wait: return only when everything is on disk.
 
         Raises:
             TrainingError: this checkpoint or the one before it could not be written.
         """
-        if step != self._started:
-            self._finish_writing()
-            if step in (self._written, *self._manager.all_steps()):
-                return
-            state = jax.tree.map(_savable, state)
-            items = ocp.args.Composite(
-                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(_record(state, data_state))
-            )
-            self._started = step
-            with self._failures_named():
-                if not self._manager.save(step, args=items, force=True):
-                    raise FileExistsError("orbax holds the step for written")
+        self._finish_writing()
+        record = {"leaves": _described(state), "data_state": data_state}
+        record["sha256"] = json_digest(record)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(record))
+        self._started = step
+        with self._failures_named():
+            if not self._manager.save(step, args=items, force=True):
+                raise FileExistsError("there is one already")
         if wait:
             self._finish_writing()
 
@@ -92,7 +88,7 @@ class Checkpoints:
         that the run can write these steps again.
 
         Args:
-            abstract_state: the tree wanted: arrays, or `jax.ShapeDtypeStruct`s with or without a sharding.
+            abstract_state: the tree wanted, of `jax.ShapeDtypeStruct`s with or without a sharding, or arrays.
 
         Returns:
             (step, state, data_state), or None when there is no sound checkpoint.
@@ -113,43 +109,25 @@ class Checkpoints:
             return step, state, data_state
         return None
 
-    def close(self) -> None:
-        """Waits for the checkpoint being written; without it, leaving right after `save` loses that checkpoint.
-
-        Raises:
-            TrainingError: it could not be written.
-        """
-        try:
-            self._finish_writing()
-        finally:
-            self._manager.close()
-
     def _restore(self, step: int, target: PyTree) -> tuple[PyTree, dict]:
-        meta = self._read_meta(step)
-        _check_same_tree(meta["leaves"], target, self._directory / str(step))
+        record = self._read(step, "its record", meta=ocp.args.JsonRestore())
+        if not isinstance(record, dict) or record.pop("sha256", None) != json_digest(record):
+            raise _DamagedError("its record is not what was saved")
+        _check_same_tree(record["leaves"], target, self._directory / str(step))
+        state = self._read(step, "the arrays", state=ocp.args.StandardRestore(target))
+        for path, leaf in _described(state).items():
+            if leaf != record["leaves"][path]:
+                raise _DamagedError(f"the digest of {path} differs from the one recorded when it was saved")
+        return state, record["data_state"]
+
+    def _read(self, step: int, what: str, **item) -> Any:
         try:
-            items = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+            (read,) = self._manager.restore(step, args=ocp.args.Composite(**item)).values()
+            return read
         except MemoryError:
             raise
         except Exception as error:  # orbax and tensorstore have no common error for files they cannot read
-            raise _DamagedError(f"the arrays cannot be read ({_first_line(error)})") from error
-        state = jax.tree.map(_as_asked, items["state"], target)
-        for path, digest in _digests(state).items():
-            if digest != meta["leaves"][path]["sha256"]:
-                raise _DamagedError(f"the digest of {path} differs from the one recorded when it was saved")
-        return state, meta["data_state"]
-
-    def _read_meta(self, step: int) -> dict:
-        try:
-            meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-            recorded = meta.pop("sha256")
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise _DamagedError(f"its record cannot be read ({_first_line(error)})") from error
-        if recorded != json_digest(meta):
-            raise _DamagedError("its record is not what was saved")
-        return meta
+            raise _DamagedError(f"{what} cannot be read ({_first_line(error)})") from error
 
     def _set_aside(self, step: int) -> Path:
         self._damaged.mkdir(exist_ok=True)
@@ -180,40 +158,21 @@ class Checkpoints:
             ) from error
 
 
-def _savable(leaf: Any) -> jax.Array | np.ndarray:
-    """Numpy scalars can be saved by orbax but not restored; as arrays they can."""
-    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-
-
-def _target(leaf: Any) -> jax.ShapeDtypeStruct | np.ndarray:
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return np.asarray(leaf)
+def _target(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _as_asked(leaf: Any, target: jax.ShapeDtypeStruct | np.ndarray) -> jax.Array | np.ndarray:
-    return np.asarray(leaf) if isinstance(target, np.ndarray) else jax.device_put(leaf, target.sharding)
-
-
-def _digests(tree: PyTree) -> dict[str, str]:
-    """SHA-256 of each leaf's bytes in row-major order, whatever its sharding; hashlib frees the interpreter lock."""
+def _described(tree: PyTree) -> dict[str, dict]:
+    """Dtype, shape and SHA-256 of each leaf's bytes in row-major order, whatever its sharding."""
     leaves = flatten_tree(tree)
     digest = lambda leaf: hashlib.sha256(np.ascontiguousarray(leaf).view(np.uint8)).hexdigest()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        return dict(zip(leaves, pool.map(digest, leaves.values()), strict=True))
-
-
-def _record(state: PyTree, data_state: dict) -> dict:
-    digests = _digests(state)
-    leaves = {
-        path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digests[path]}
-        for path, leaf in flatten_tree(state).items()
-    }
-    record = {"leaves": leaves, "data_state": data_state}
-    if json.loads(json.dumps(record)) != record:
-        raise TypeError("data_state does not survive JSON: only string keys, lists and plain values do")
-    return record | {"sha256": json_digest(record)}
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # hashlib frees the interpreter lock
+        digests = pool.map(digest, leaves.values())
+        return {
+            path: {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": sha256}
+            for (path, leaf), sha256 in zip(leaves.items(), digests, strict=True)
+        }
 
 
 def _check_same_tree(recorded: dict, target: PyTree, checkpoint: Path) -> None:

@@ -2,11 +2,10 @@
 
 import argparse
 import ast
-import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -26,8 +25,7 @@ class ConfigError(UserError):
     """A config or a command line that describes no run."""
 
 
-@dataclasses.dataclass(frozen=True)
-class CommandLine:
+class CommandLine(NamedTuple):
     """What `python -m wmtp_jax.train` was asked for."""
 
     config: ConfigDict
@@ -54,9 +52,7 @@ def parse(argv: Sequence[str]) -> CommandLine:
         if name.startswith("config."):
             raise ConfigError(f"{shown(name)[1:-1]} is not a field; see configs/defaults.py for the fields there are")
         raise ConfigError(f"unexpected argument {shown(unknown[0])}; every option is --name=value, see --help")
-    for name, value in vars(arguments).items():
-        if name.startswith("config."):
-            _set(config, name.removeprefix("config."), value)
+    config.update_from_flattened_dict(vars(arguments), strip_prefix="config.")
     if arguments.run_name is not None:
         config.run_name = arguments.run_name
     validate(config)
@@ -191,10 +187,3 @@ def _tuple(text: str) -> tuple:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
     return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _set(config: ConfigDict, name: str, value: Any) -> None:
-    *groups, field = name.split(".")
-    for group in groups:
-        config = config[group]
-    config[field] = value

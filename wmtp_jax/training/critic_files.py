@@ -19,14 +19,7 @@ _WEIGHTS, _RECORD = "critic.safetensors", "critic.json"
 
 
 def save_critic(directory: Path, value_params: dict, settings: dict, measures: dict[str, float]) -> None:
-    """Writes a critic; the directory appears complete or not at all, in place of an older one.
-
-    Args:
-        directory: of the critic.
-        value_params: its parameters.
-        settings: what the values depend on beside the parameters, plain JSON values.
-        measures: what it reached on the validation split.
-    """
+    """Writes a critic, in place of an older one: parameters, settings that values depend on, validation measures."""
     leaves = {name: np.ascontiguousarray(leaf) for name, leaf in flatten_tree(value_params).items()}
     record = json.dumps({"settings": settings, "valid": measures}, indent=2) + "\n"
     with atomic_directory(directory, replace=True) as partial:
@@ -37,18 +30,10 @@ def save_critic(directory: Path, value_params: dict, settings: dict, measures: d
 
 
 def load_critic(directory: Path, like: dict, settings: dict) -> dict:
-    """Reads a critic that fits this run.
-
-    Args:
-        directory: as written by `save_critic`.
-        like: value parameters of this run, for their names and shapes.
-        settings: of this run; the critic must have been trained under the same.
-
-    Returns:
-        The value parameters.
+    """The value parameters that `save_critic` wrote.
 
     Raises:
-        TrainingError: names what is missing, damaged or of another shape.
+        TrainingError: names what is missing, damaged, of another shape than in `like`, or trained under other settings.
     """
     try:
         trained_with = dict(read_object(directory / _RECORD)["settings"])
@@ -75,5 +60,4 @@ def load_critic(directory: Path, like: dict, settings: dict) -> dict:
             )
         if not np.all(np.isfinite(leaves[name])):
             raise TrainingError(f"critic {directory}: {name} holds NaN or infinity; train the critic again")
-    structure = jax.tree.structure(like)
-    return jax.tree.unflatten(structure, [leaves[name] for name in wanted])
+    return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted])

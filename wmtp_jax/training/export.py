@@ -16,14 +16,9 @@ _SAVE = {"meta": converters.save_meta, "hf": converters.save_hf}
 def export_model(
     directory: Path, config: ml_collections.ConfigDict, assets: Assets, params: dict, measures: dict[str, float]
 ) -> None:
-    """Writes weights, architecture, tokenizer, metadata.json and SHA256SUMS; a complete export is left alone.
+    """Writes weights, architecture, tokenizer, metadata.json (with the measures) and SHA256SUMS.
 
-    Args:
-        directory: of the export.
-        config: of the run.
-        assets: give the architecture and the tokenizer.
-        params: the trained parameters.
-        measures: what the model reached on the validation split, for metadata.json.
+    A complete export is left alone.
     """
     if is_complete(directory):
         return

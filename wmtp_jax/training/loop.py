@@ -27,8 +27,7 @@ class Stage(NamedTuple):
         checkpoint_every: steps; the last step has a checkpoint too.
         losses: names of the metrics to show while it runs.
         learning_rate: of the next update, given the number of steps taken.
-        flops: matmul FLOPs of a step of B rows and S positions.
-        peak_flops: FLOP/s of the machine; None shows no share of it.
+        peak_seconds: what a step of B rows and S positions takes at the machine's matmul peak; 0 shows no share of it.
     """
 
     prefix: str
@@ -36,8 +35,7 @@ class Stage(NamedTuple):
     checkpoint_every: int
     losses: tuple[str, ...]
     learning_rate: Callable[[int], float]
-    flops: Callable[[int, int], float]
-    peak_flops: float | None = None
+    peak_seconds: Callable[[int, int], float] = lambda rows, length: 0.0
 
 
 def fit(
@@ -87,8 +85,8 @@ def fit(
             def report(step: int, shape: tuple[int, int], metrics: dict) -> None:
                 metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
                 losses = " ".join(f"{metrics[name]:.3f}" for name in stage.losses)
-                seconds = stage.flops(*shape) / stage.peak_flops if stage.peak_flops else 0.0
-                progress.update(step, f"loss {losses}", work=shape[0] * shape[1], peak_seconds=seconds)
+                work = shape[0] * shape[1]
+                progress.update(step, f"loss {losses}", work=work, peak_seconds=stage.peak_seconds(*shape))
                 if step % settings.log_every == 0 or step in (1, stage.n_steps):
                     metrics["learning_rate"] = float(stage.learning_rate(step - 1))
                     metrics_file.write(step, metrics)

@@ -4,6 +4,7 @@ Names: what a training step measures stands plain (`loss`, `loss_head_1`, `learn
 measures has the prefix `valid/` (`valid/loss_head_1`).
 """
 
+import contextlib
 import json
 import math
 import os
@@ -16,9 +17,8 @@ from wmtp_jax.files import os_errors_named, write_atomically
 from wmtp_jax.jsonl import parse_object, read_lines
 
 
-class MetricsWriter:
-    """Appends to metrics.jsonl, each line flushed, so that a killed run loses nothing but the line it was writing. A
-    context manager.
+class MetricsWriter(contextlib.AbstractContextManager):
+    """Appends to metrics.jsonl, each line flushed, so that a killed run loses nothing but the line it was writing.
 
     Args:
         path: the file; made when absent.
@@ -28,18 +28,15 @@ class MetricsWriter:
 
     def __init__(self, path: Path, next_step: int = 0):
         self._path = path
-        if path.exists():
-            kept = "".join(json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] < next_step)
-            if kept != path.read_text(encoding="utf-8", errors="replace"):
-                write_atomically(path, kept)
+        kept = "".join(json.dumps(entry) + "\n" for entry in read_metrics(path) if entry["step"] < next_step)
+        if path.exists() and kept != path.read_text(encoding="utf-8", errors="replace"):
+            write_atomically(path, kept)
         with os_errors_named(path):
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (open for the life of the run)
 
-    def __enter__(self) -> "MetricsWriter":
-        return self
-
     def __exit__(self, *_) -> None:
-        self.close()
+        with os_errors_named(self._path), self._file:
+            os.fsync(self._file.fileno())
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Appends one line; NaN and infinities, which JSON does not have, become null.
@@ -53,18 +50,11 @@ class MetricsWriter:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
 
-    def close(self) -> None:
-        """Closes the file once everything is on disk."""
-        if not self._file.closed:
-            with os_errors_named(self._path):
-                os.fsync(self._file.fileno())
-                self._file.close()
-
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All entries of a metrics.jsonl, also of a run that is being written or was killed: cut lines are left out."""
     entries = []
-    for line in read_lines(path):
+    for line in read_lines(path) if path.exists() else ():
         try:
             entry = parse_object(line, str(path))
         except FileError:

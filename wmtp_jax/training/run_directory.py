@@ -37,18 +37,10 @@ _PACKAGES = ("wmtp-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 
 class Run(NamedTuple):
-    """One run.
-
-    Attributes:
-        config: the resolved config.
-        directory: of the run.
-        workdir: directory of all runs.
-        tracker: MLflow, or None.
-    """
+    """One run: its resolved config, its directory, and MLflow's mirror of it, if there is one."""
 
     config: ml_collections.ConfigDict
     directory: Path
-    workdir: Path
     tracker: Tracker | None
 
 
@@ -82,11 +74,37 @@ def open_run_directory(root: Path | str, run_name: str, config: Mapping[str, Any
         yield path
 
 
+def check_inputs(directory: Path, inputs: Mapping[str, Mapping[str, str]]) -> None:
+    """Records what a run reads in inputs.json, and refuses to continue it with anything else.
+
+    Args:
+        directory: of the run.
+        inputs: `path` and `sha256` (of the content) of each input, by its config field.
+
+    Raises:
+        TrainingError: names the input that is not what it was when the run began.
+    """
+    recorded = directory / "inputs.json"
+    if recorded.exists() and _begun(directory):
+        for field, was in read_object(recorded).items():
+            if field in inputs and inputs[field]["sha256"] != was["sha256"]:
+                raise TrainingError(
+                    f"run directory {directory} began with another config.{field}: the content of "
+                    f"{inputs[field]['path']} has changed since; restore it to continue that run, or give another "
+                    "--run_name"
+                )
+    write_atomically(recorded, json.dumps(inputs, indent=2) + "\n")
+
+
+def _begun(directory: Path) -> list[str]:
+    """What a run has left of its work; what every start writes does not count."""
+    names = {entry.name for entry in directory.iterdir() if not entry.name.startswith(".")}
+    return sorted(names - {"lock", "config.json", "environment.json", "inputs.json"})
+
+
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:
     """Accepts an empty directory, or one of an earlier start of this very run."""
-    recorded_path = path / "config.json"
-    contents = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
-    begun = sorted(contents - {"lock", "config.json", "environment.json"})
+    recorded_path, begun = path / "config.json", _begun(path)
     if not recorded_path.exists():
         if begun:
             raise TrainingError(

@@ -39,9 +39,6 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     value_optimizer: optax.GradientTransformation | None = None,
-    *,
-    accumulation: int = 1,
-    chunk_length: int = 128,
 ) -> Step:
     """The pure function (state, batch) -> (state, metrics); jit it once, with the state donated.
 
@@ -49,18 +46,15 @@ def make_train_step(
 
     Args:
         model: the policy; gives N and the compute dtype.
-        objective: weights and value targets.
+        objective: weights and value targets; its config says how many micro-batches and how long chunks of logits are,
+            which changes the result by rounding only.
         optimizer: of the policy.
         value_optimizer: of the critic, when the objective has one.
-        accumulation: number of micro-batches, a divisor of B; it changes the result by rounding only.
-        chunk_length: positions per chunk of logits.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable = {"params": state.params, "value_params": state.value_params}
-        (loss, sums), grads, targets = loss_and_gradients(
-            model, objective, trainable, batch, state, accumulation=accumulation, chunk_length=chunk_length
-        )
+        (loss, sums), grads, targets = loss_and_gradients(model, objective, trainable, batch, state)
         metrics = {"loss": sums["cross_entropy"], "gradient_norm": optax.tree.norm(grads["params"])} | targets.metrics
         if objective.critic:
             metrics["value_loss"] = sums["value_loss"]
@@ -95,7 +89,7 @@ def make_train_step(
 
 
 def make_critic_step(
-    model: MTPTransformer, objective: Objective, optimizer: optax.GradientTransformation, *, chunk_length: int = 128
+    model: MTPTransformer, objective: Objective, optimizer: optax.GradientTransformation
 ) -> Callable[[dict, TrainState, Batch], tuple[TrainState, Metrics]]:
     """Stage 1: (policy params, state, batch) -> (state, metrics), where the state's params are the critic's.
 
@@ -105,7 +99,6 @@ def make_critic_step(
         model: the policy reduced to its next-token head.
         objective: with a critic.
         optimizer: of the critic.
-        chunk_length: positions per chunk of logits.
     """
     settings = objective.config.critic
     # Without pairs, neighbouring rows are solutions of unrelated problems: nothing says which should be valued higher.
@@ -113,7 +106,7 @@ def make_critic_step(
 
     def critic_step(policy_params: dict, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         def value_loss(value_params):
-            _, _, scores = objective.forward(model, policy_params, value_params, None, batch, chunk_length)
+            _, _, scores = objective.forward(model, policy_params, value_params, None, batch)
             targets, n_positions, metrics = objective.critic_targets(
                 batch, jax.lax.stop_gradient(scores), loss="bce", ranking_coef=ranking_coef
             )
@@ -134,14 +127,7 @@ def make_critic_step(
 
 
 def loss_and_gradients(
-    model: MTPTransformer,
-    objective: Objective,
-    trainable: dict,
-    batch: Batch,
-    state: TrainState,
-    *,
-    accumulation: int = 1,
-    chunk_length: int = 128,
+    model: MTPTransformer, objective: Objective, trainable: dict, batch: Batch, state: TrainState
 ) -> tuple[tuple[jax.Array, dict], dict, Targets]:
     """Loss and gradients of one global batch.
 
@@ -156,21 +142,18 @@ def loss_and_gradients(
         trainable: {"params", "value_params"}; gradients are taken with respect to both.
         batch: the global batch, see `Objective.weights`.
         state: gives the statistics, the key and the slow critic.
-        accumulation: number of micro-batches.
-        chunk_length: positions per chunk of logits.
 
     Returns:
         (loss, {"cross_entropy", "value_loss", "nll_N"}), gradients as `trainable`, the targets.
     """
-    settings = objective.config.critic
-    ranking_coef = settings.ranking_coef if objective.config.data.pairs else 0.0
+    config, settings = objective.config, objective.config.critic
+    accumulation = config.train.accumulation
+    ranking_coef = settings.ranking_coef if config.data.pairs else 0.0
     target_value_params = state.target_value_params if settings.loss == "clipped" else None
     key = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
 
     def forward(trainable: dict, rows: Batch):
-        return objective.forward(
-            model, trainable["params"], trainable["value_params"], target_value_params, rows, chunk_length
-        )
+        return objective.forward(model, trainable["params"], trainable["value_params"], target_value_params, rows)
 
     def decide(scores: dict) -> Targets:
         policy, statistics, metrics = objective.policy_targets(batch, scores, state.statistics, key)
@@ -187,7 +170,7 @@ def loss_and_gradients(
             targets = decide(jax.lax.stop_gradient(scores))
         targets_NxBxS = head_targets(rows["tokens"], model.config.n_future_tokens)
         total, nll_NxBxS = linear_cross_entropy(
-            states_NxBxSxD, kernel_DxV, targets_NxBxS, targets.policy["coefficients"], chunk_length
+            states_NxBxSxD, kernel_DxV, targets_NxBxS, targets.policy["coefficients"], config.loss.chunk_length
         )
         sums = {"cross_entropy": total, "nll_N": jnp.where(targets.policy["valid"], nll_NxBxS, 0.0).sum((1, 2))}
         if objective.critic:

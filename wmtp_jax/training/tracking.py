@@ -28,7 +28,7 @@ _BATCH = 500  # MLflow takes up to 1000 metrics and 100 params in a call
 _RUN_ID_FILE = "mlflow_run_id.txt"
 
 
-class Tracker:
+class Tracker(contextlib.AbstractContextManager):
     """Mirrors params and metrics of one run to MLflow: sqlite under the runs' root, or MLFLOW_TRACKING_URI when set. A
     context manager, whose end decides the status: FINISHED, KILLED when a signal stopped the run, else FAILED.
 
@@ -51,9 +51,6 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> "Tracker":
-        return self
-
     def __exit__(self, kind, *_) -> None:
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt | Terminated)
         self.close("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
@@ -70,12 +67,7 @@ class Tracker:
             self._queue.put(Path(path))
 
     def close(self, status: str = "FINISHED", timeout_s: float = 30.0) -> None:
-        """Waits for what is still to be written, though never longer than `timeout_s`.
-
-        Args:
-            status: FINISHED, FAILED or KILLED, in MLflow's words.
-            timeout_s: after it the rest is given up.
-        """
+        """Ends the MLflow run as FINISHED, FAILED or KILLED; what is not written after `timeout_s` is given up."""
         self._queue.put(status)
         self._thread.join(timeout_s)
         if self._thread.is_alive() and not self._broken:

@@ -29,12 +29,7 @@ class Validation:
         self._problems = _problems(config)
 
     def measure(self, params: dict, value_params: dict | None) -> dict[str, float]:
-        """All measures; `pass_at_1` and `tokens_per_forward` only where programs can be run, else a line says why not.
-
-        Args:
-            params: of the policy.
-            value_params: of the critic, if there is one.
-        """
+        """All measures; pass_at_1 and tokens_per_forward only where programs can be run, else a line says why not."""
         heads = evaluate_heads(self._model, params, self._batches(self._assets.valid), self._config.loss.chunk_length)
         return heads | self.measure_objective(params, value_params) | self._pass_at_1(params)
 
@@ -84,14 +79,7 @@ def _problems(config: ml_collections.ConfigDict) -> list[Problem]:
 def closing_rows(
     before: Mapping[str, float], after: Mapping[str, float], log: Sequence[Mapping], objective: Objective
 ) -> list[Measure]:
-    """The closing table, the most important first.
-
-    Args:
-        before: measures at the start.
-        after: measures at the end.
-        log: entries of metrics.jsonl, for the weights' statistics at the first and the last step.
-        objective: adds its rows.
-    """
+    """The closing table, the most important first; `log` has the weights' statistics at the first and last step."""
     n_heads = sum(name.startswith("loss_head_") for name in after)
     rows = [("greedy pass@1", "pass_at_1", "higher"), ("tokens per forward pass", "tokens_per_forward", "higher")]
     rows += [(f"loss, head {k + 1}", f"loss_head_{k + 1}", "lower") for k in range(n_heads)]

@@ -9,7 +9,7 @@ import pytest
 
 from wmtp_jax.data import Example, evaluation_batches, from_examples, make_batches
 from wmtp_jax.model import ModelConfig, MTPTransformer, param_shapes
-from wmtp_jax.objectives.divergence import evaluate_divergence
+from wmtp_jax.objectives.rho1 import evaluate_divergence
 
 REFERENCE = ModelConfig(dim=12, n_layers=2, n_heads=2, vocab_size=23, ffn_dim=16)
 POLICY = ModelConfig(dim=16, n_layers=5, n_heads=4, n_kv_heads=2, vocab_size=23, ffn_dim=24, n_future_tokens=3)

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 import converters
+from configs import rho1_weighted
 from wmtp_jax.data import Example, Examples, evaluation_batches, from_examples, load_tokenizer, make_batches
 from wmtp_jax.model import ModelConfig, MTPTransformer, param_shapes
 from wmtp_jax.objectives.objective import ObjectiveError
-from wmtp_jax.objectives.rho1 import load_reference, reference_scores
+from wmtp_jax.objectives.rho1 import Rho1
 
 VOCAB = 1024
 PLAIN = ModelConfig(dim=16, n_layers=3, n_heads=4, n_kv_heads=2, vocab_size=VOCAB, ffn_dim=24, max_seq_len=64)
 MTP = dataclasses.replace(PLAIN, n_layers=5, n_future_tokens=3, n_kv_heads=4)
-SAVE = {"hf": converters.save_hf, "meta": converters.save_meta, "flax": converters.save_tree}
+SAVE = {"hf": converters.save_hf, "meta": converters.save_meta}
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +65,23 @@ def save(tmp_path):
     return write
 
 
-@pytest.fixture
-def score(examples, tokenizer, cache):
-    """`reference_scores` with everything given but what a test is about."""
+def rules_for(directory, *, buckets=(16, 48), batch_size=4, chunk_length=7, dtype="float32", attention="dense") -> Rho1:
+    config = rho1_weighted.get_config()
+    config.rho1.reference = str(directory)
+    config.data.buckets, config.evaluation.batch_size = buckets, batch_size
+    config.loss.chunk_length, config.model.dtype, config.model.attention = chunk_length, dtype, attention
+    return Rho1(config, 1)
 
-    def run(directory, examples=examples, **changes):
-        settings = {"cache": cache, "batch_size": 4, "buckets": (16, 48), "chunk_length": 7, "dtype": "float32"}
-        return reference_scores(examples, directory, tokenizer, **(settings | changes))
+
+@pytest.fixture
+def score(examples, tokenizer, tmp_path):
+    """Losses under the reference in a directory, kept in `workdir`."""
+
+    def run(directory, examples=examples, workdir=tmp_path, **settings):
+        train, _ = rules_for(directory, **settings).prepare(examples, None, tokenizer, workdir)
+        return train.token_scores["reference_nll"]
 
     return run
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache" / "reference-train.safetensors"
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -105,13 +109,11 @@ def live(directory, examples, dtype=None) -> np.ndarray:
     ("config", "layout", "stored"),
     [
         (PLAIN, "hf", "float32"),
-        (PLAIN, "meta", "float32"),
-        (PLAIN, "flax", "float32"),
         (MTP, "meta", "float32"),
         (dataclasses.replace(PLAIN, tie_embeddings=True), "hf", "float32"),
         (PLAIN, "hf", "bfloat16"),
     ],
-    ids=["plain-hf-gqa", "plain-meta-gqa", "plain-flax-gqa", "mtp-meta-mha", "tied-hf", "stored-in-bf16"],
+    ids=["plain-hf-gqa", "mtp-meta-mha", "tied-hf", "stored-in-bf16"],
 )
 def test_cached_losses_are_the_live_ones(save, score, examples, config, layout, stored):
     directory = save(config, layout, stored)
@@ -166,23 +168,19 @@ def test_batches_chunks_and_attention_change_nothing(save, score, tmp_path):
     for i, change in enumerate(
         [{"batch_size": 1}, {"batch_size": 64, "buckets": (64,)}, {"chunk_length": 64}, {"attention": "blocked"}]
     ):
-        np.testing.assert_allclose(score(directory, cache=tmp_path / str(i), **change), expected, atol=1e-5)
+        np.testing.assert_allclose(score(directory, workdir=tmp_path / str(i), **change), expected, atol=1e-5)
 
 
-def test_the_second_time_no_model_is_run(save, score, monkeypatch, capsys):
+def test_the_first_time_says_how_fast_and_the_second_time_no_model_is_run(save, score, monkeypatch, capsys):
     directory = save()
     first = score(directory)
     monkeypatch.setattr(converters, "load", None)
     np.testing.assert_array_equal(score(directory), first)
-    said = capsys.readouterr().out.splitlines()
-    assert "scoring 11 examples once with" in said[0]
-    assert re.search(r"read from .*reference-train\.safetensors", said[1])
-    assert len(said) == 2
-
-
-def test_progress_says_how_fast_and_how_long(save, score, capsys):
-    score(save())
-    assert re.search(r"batch 3/3  loss \d+\.\d+  [\d,]+ tokens/s  ETA 0:00", capsys.readouterr().err)
+    said = capsys.readouterr()
+    assert re.search(r"batch 3/3  loss \d+\.\d+  [\d,]+ tokens/s  ETA 0:00", said.err)
+    scored, read = said.out.splitlines()
+    assert "scoring 11 examples once with" in scored
+    assert re.search(r"read from .*reference-microcode-train-reference\.safetensors", read)
 
 
 @pytest.mark.parametrize(
@@ -238,19 +236,16 @@ def test_another_dtype_is_refused_and_every_difference_named(save, score, exampl
         score(directory, examples=fewer, dtype="bfloat16")
 
 
-def test_a_flipped_bit_of_the_scores_is_refused(save, score, cache):
-    directory = save()
-    score(directory)
-    cache.write_bytes(cache.read_bytes()[:-1] + bytes([cache.read_bytes()[-1] ^ 1]))
-    with pytest.raises(
-        ObjectiveError, match="is damaged: the scores are not those that were written; delete that file"
-    ):
-        score(directory)
-
-
-def test_another_vocabulary_is_refused(save, score):
-    with pytest.raises(ObjectiveError, match=r"has a vocabulary of 1000 tokens, the policy's tokenizer .* one of 1024"):
-        score(save(dataclasses.replace(PLAIN, vocab_size=1000)))
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"vocab_size": 1000}, r"has a vocabulary of 1000 tokens, the policy's tokenizer .* one of 1024"),
+        ({"max_seq_len": 39}, r"longest example has 40 tokens, but the context .* ends at 39"),
+    ],
+)
+def test_a_reference_that_does_not_fit_the_data_is_refused(save, score, fields, sentence):
+    with pytest.raises(ObjectiveError, match=sentence):
+        score(save(dataclasses.replace(PLAIN, **fields)))
 
 
 @pytest.mark.parametrize("place", ["tokenizer.model", "tokenizer/tokenizer.model"])
@@ -265,12 +260,7 @@ def test_another_tokenizer_of_the_same_size_is_refused(save, score, tokenizer, p
         score(directory)
 
 
-def test_a_context_that_is_too_short_is_refused(save, score):
-    with pytest.raises(ObjectiveError, match=r"longest example has 40 tokens, but the context .* ends at 39"):
-        score(save(dataclasses.replace(PLAIN, max_seq_len=39)))
-
-
-def test_losses_that_are_no_numbers_are_refused_and_not_kept(save, score, cache):
+def test_losses_that_are_no_numbers_are_refused_and_not_kept(save, score, tmp_path):
     """Finite weights whose activations overflow."""
     directory = save()
     config, params = converters.load(directory)
@@ -278,33 +268,25 @@ def test_losses_that_are_no_numbers_are_refused_and_not_kept(save, score, cache)
     converters.save_hf(directory.with_name("wild"), config, params)
     with pytest.raises(ObjectiveError, match=r"gives a loss of (nan|inf) to token 1 of example 'task_0'; take another"):
         score(directory.with_name("wild"))
-    assert not cache.exists()
+    assert not list(tmp_path.glob("reference_cache/*"))
 
 
 def test_of_a_model_with_heads_only_the_next_token_head_is_kept(save, tokenizer):
-    model, params = load_reference(save(MTP, "meta"), tokenizer, max_length=40, dtype="float32")
+    model, params = rules_for(save(MTP, "meta")).load_reference(tokenizer, max_length=40)
     assert (model.config.n_future_tokens, model.config.n_trunk_layers) == (1, MTP.n_trunk_layers)
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params["heads"])} == {1}
 
 
-def test_real_losses(shared_data, tmp_path):
+@pytest.mark.parametrize(("layout", "config_name"), [("hf", "config.json"), ("meta", "params.json")])
+def test_real_losses(shared_data, tmp_path, layout, config_name):
     """stories260k: the mean over a story is the published one, from a Hugging Face directory and from Meta's."""
     stories = shared_data / "stories260k"
     published = json.loads((stories / "reference.json").read_text())
     ids = np.array(published["story_ids"], np.int32)
     story = from_examples([Example(ids, np.arange(len(ids)) > 0, True, "story")])
-    settings = {"batch_size": 1, "buckets": (512,), "chunk_length": 64, "dtype": "float32"}
-    files = {"hf": ("hf_config.json", "config.json", "hf_model"), "meta": ("params.json", "params.json", "meta_model")}
-    for layout, (config_name, written_name, weights) in files.items():
-        directory = tmp_path / layout
-        directory.mkdir()
-        shutil.copyfile(stories / config_name, directory / written_name)
-        shutil.copyfile(stories / f"{weights}.safetensors", directory / "model.safetensors")
-        scores = reference_scores(
-            story,
-            directory,
-            load_tokenizer(stories, for_code=False),
-            cache=directory / "cache",
-            **settings,
-        )
-        assert scores[1:].astype(np.float64).mean() == pytest.approx(published["story_ce_mean"], abs=1e-5)
+    shutil.copyfile(stories / {"hf": "hf_config.json", "meta": "params.json"}[layout], tmp_path / config_name)
+    shutil.copyfile(stories / f"{layout}_model.safetensors", tmp_path / "model.safetensors")
+    rules = rules_for(tmp_path, buckets=(512,), batch_size=1, chunk_length=64)
+    train, _ = rules.prepare(story, None, load_tokenizer(stories, for_code=False), tmp_path)
+    losses = train.token_scores["reference_nll"][1:].astype(np.float64)
+    assert losses.mean() == pytest.approx(published["story_ce_mean"], abs=1e-5)

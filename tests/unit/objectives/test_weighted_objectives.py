@@ -4,6 +4,7 @@ The critic of most tests adds a table of value logits to its head, so that a tes
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,12 @@ def objective_of(critic=None, objective="verifiable", **groups) -> Objective:
     return objective_class(objective)(config, len(HEAD_WEIGHTS), **options)
 
 
-RUNNING = objective_of(CRITIC, weighting={"statistics": "ema"}, data={"pairs": True})
+@functools.cache
+def running(accumulation: int = 1) -> Objective:
+    """With running statistics and pairs."""
+    return objective_of(
+        CRITIC, weighting={"statistics": "ema"}, data={"pairs": True}, train={"accumulation": accumulation}
+    )
 
 
 def batch_of(padded_to=S) -> dict:
@@ -92,11 +98,11 @@ def used():
 _compiled = {}
 
 
-def gradients(objective, params, value_params, batch, *, accumulation=1, statistics=None, slow=None):
-    """((loss, sums), gradients, targets) of one step; compiled once per objective, accumulation and shape."""
-    key = objective, accumulation, batch["tokens"].shape
+def gradients(objective, params, value_params, batch, *, statistics=None, slow=None):
+    """((loss, sums), gradients, targets) of one step; compiled once per objective and shape."""
+    key = objective, batch["tokens"].shape
     if key not in _compiled:
-        compute = lambda *inputs: loss_and_gradients(MODEL, objective, *inputs, accumulation=accumulation)
+        compute = lambda *inputs: loss_and_gradients(MODEL, objective, *inputs)
         # Without optimisation: these programs are small, and compiling them is what takes time.
         _compiled[key] = jax.jit(compute, compiler_options={"xla_backend_optimization_level": 0})
     state = create_state(params, make_optimizer(objective.config.optimizer, 9))
@@ -119,23 +125,22 @@ def coefficients(result) -> np.ndarray:
 def whole(params, value_params, used):
     """The step of one batch with running statistics."""
     slow = jax.tree.map(lambda x: 0.7 * x, value_params)
-    return gradients(RUNNING, params, value_params, batch_of(), statistics=used, slow=slow)
+    return gradients(running(), params, value_params, batch_of(), statistics=used, slow=slow)
 
 
 @pytest.mark.parametrize("accumulation", [2, 4])
 def test_micro_batches_give_the_weights_and_the_step_of_one_batch(params, value_params, used, whole, accumulation):
     """There the weights come from a pass of their own; here from the trained pass. So they carry no gradient, too."""
     slow, batch = jax.tree.map(lambda x: 0.7 * x, value_params), batch_of()
-    arguments = {"accumulation": accumulation, "slow": slow}
-    (loss, sums), grads, targets = parts = gradients(RUNNING, params, value_params, batch, statistics=used, **arguments)
+    parts = gradients(running(accumulation), params, value_params, batch, statistics=used, slow=slow)
+    (loss, sums), grads, targets = parts
     np.testing.assert_allclose(coefficients(parts), coefficients(whole), rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(loss, whole[0][0], rtol=1e-5)
     np.testing.assert_allclose(sums["value_loss"], whole[0][1]["value_loss"], rtol=1e-5)
     assert_same(grads, whole[1])
     assert_same(grads["value_params"], whole[1]["value_params"])
     assert_same(targets.statistics, whole[2].statistics, 1e-6)
-    both = [{**arguments, "accumulation": k} for k in (1, accumulation)]
-    fresh = [gradients(RUNNING, params, value_params, batch, **options) for options in both]
+    fresh = [gradients(running(k), params, value_params, batch, slow=slow) for k in (1, accumulation)]
     np.testing.assert_allclose(coefficients(fresh[1]), coefficients(fresh[0]), rtol=1e-4, atol=1e-9)
     assert_same(fresh[1][1], fresh[0][1])
     assert np.abs(coefficients(fresh[0]) - coefficients(whole)).max() > 1e-3  # the batch's own statistics are others
@@ -145,14 +150,14 @@ def test_the_order_of_pairs_in_the_batch_does_not_matter(params, value_params, u
     order = np.array([4, 5, 0, 1, 6, 7, 2, 3])
     batch = {name: x[order] for name, x in batch_of().items()}
     slow = jax.tree.map(lambda x: 0.7 * x, value_params)
-    permuted = gradients(RUNNING, params, value_params, batch, statistics=used, slow=slow)
+    permuted = gradients(running(), params, value_params, batch, statistics=used, slow=slow)
     np.testing.assert_allclose(coefficients(permuted), coefficients(whole)[order], rtol=1e-5)
     assert_same(permuted[1], whole[1])
 
 
 def test_a_longer_bucket_changes_nothing(params, value_params, used, whole):
     slow = jax.tree.map(lambda x: 0.7 * x, value_params)
-    longer = gradients(RUNNING, params, value_params, batch_of(padded_to=23), statistics=used, slow=slow)
+    longer = gradients(running(), params, value_params, batch_of(padded_to=23), statistics=used, slow=slow)
     np.testing.assert_allclose(coefficients(longer)[..., :S], coefficients(whole), rtol=1e-4, atol=1e-9)
     np.testing.assert_array_equal(coefficients(longer)[..., S:], 0)
     assert_same(longer[1], whole[1])
@@ -171,8 +176,8 @@ def test_only_the_states_before_response_tokens_have_a_gradient(params, value_pa
     assert np.all(~states[ends])
     jax.tree.map(
         np.testing.assert_array_equal,
-        gradients(RUNNING, params, moved, batch)[:2],
-        gradients(RUNNING, params, value_params, batch, slow=moved)[:2],
+        gradients(running(), params, moved, batch)[:2],
+        gradients(running(), params, value_params, batch, slow=moved)[:2],
     )
 
 
@@ -183,13 +188,13 @@ def test_constant_advantages_are_the_baseline(params, value_params):
     """
     batch = batch_of()
     sure = jnp.where(batch["is_correct"][:, None] == 1, 40.0, value_params["table"])
-    ours = gradients(RUNNING, params, {**value_params, "table": sure}, batch, slow=value_params)
+    ours = gradients(running(), params, {**value_params, "table": sure}, batch, slow=value_params)
     baseline = gradients(objective_of(objective="baseline"), params, None, batch)
     np.testing.assert_array_equal(coefficients(ours), coefficients(baseline))
     np.testing.assert_allclose(ours[0][1]["cross_entropy"], baseline[0][0], rtol=1e-6)
     assert_same(ours[1]["params"], baseline[1]["params"], 1e-6)
     assert np.any(ours[1]["value_params"]["head"]["value"]["kernel"])
-    assert not np.array_equal(coefficients(gradients(RUNNING, params, value_params, batch)), coefficients(baseline))
+    assert not np.array_equal(coefficients(gradients(running(), params, value_params, batch)), coefficients(baseline))
 
 
 def planned(objective, value_logits=None, features=None, batch=None, key=KEY):

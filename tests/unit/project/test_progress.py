@@ -59,7 +59,7 @@ def test_log_has_plain_lines_every_few_seconds_and_the_last_step(clock):
     stream = io.StringIO()
     progress = _steps(13, stream, clock, interval_s=5)
     _run(progress, clock, range(1, 14), seconds=1.0)
-    progress.close()
+    progress.__exit__()
     assert [int(step) for step in re.findall(r"step +(\d+)/", stream.getvalue())] == [1, 6, 11, 13]
     assert "\r" not in stream.getvalue()
     assert "\x1b" not in stream.getvalue()

@@ -9,49 +9,35 @@ from hypothesis import strategies as st
 from wmtp_jax.training.metrics import MetricsWriter, read_metrics
 
 
+def write(path, steps, **options) -> None:
+    with MetricsWriter(path, **options) as writer:
+        for step in steps:
+            writer.write(step, {"loss": step / 8})
+
+
 def test_one_json_object_per_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    writer = MetricsWriter(path)
-    writer.write(1, {"loss": np.float32(0.5), "valid/loss": 2})
-    assert path.read_text() == '{"step": 1, "loss": 0.5, "valid/loss": 2.0}\n'  # there before close: flushed
-    writer.close()
-    writer.close()
-
-
-def test_what_json_has_no_number_for_becomes_null(tmp_path):
-    writer = MetricsWriter(tmp_path / "metrics.jsonl")
-    writer.write(1, {"a": float("nan"), "b": float("inf"), "c": -float("inf")})
-    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "a": None, "b": None, "c": None}]
+    with MetricsWriter(path) as writer:
+        writer.write(1, {"loss": np.float32(0.5), "valid/loss": 2})
+        assert path.read_text() == '{"step": 1, "loss": 0.5, "valid/loss": 2.0}\n'  # there before the end: flushed
+        writer.write(2, {"a": float("nan"), "b": float("inf"), "c": -float("inf")})  # JSON has no number for them
+    assert read_metrics(path)[1] == {"step": 2, "a": None, "b": None, "c": None}
 
 
 def test_resume_removes_what_will_be_written_again(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    writer = MetricsWriter(path)
-    for step in range(1, 8):
-        writer.write(step, {"loss": step})
-    writer.close()
-    writer = MetricsWriter(path, next_step=5)
-    for step in range(5, 10):
-        writer.write(step, {"loss": step})
-    writer.close()
+    write(path, range(1, 8))
+    write(path, range(5, 10), next_step=5)
     assert [entry["step"] for entry in read_metrics(path)] == list(range(1, 10))
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_resume_after_a_line_was_cut_off(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1, "loss": 1.0}\n{"step": 2, "lo\xff')
+    path.write_bytes(b'{"step": 1, "loss": 0.125}\n{"step": 2, "lo\xff')
     assert [entry["step"] for entry in read_metrics(path)] == [1]
-    writer = MetricsWriter(path, next_step=2)
-    writer.write(2, {"loss": 2.0})
-    assert path.read_text() == '{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 2.0}\n'
-
-
-def test_resume_after_only_the_newline_was_lost(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "loss": 1.0}')
-    MetricsWriter(path, next_step=2).write(2, {"loss": 2.0})
-    assert [entry["step"] for entry in read_metrics(path)] == [1, 2]
+    write(path, [2], next_step=2)
+    assert path.read_text() == '{"step": 1, "loss": 0.125}\n{"step": 2, "loss": 0.25}\n'
 
 
 @given(killed_at=st.integers(0, 200), resumed_at=st.integers(0, 6))
@@ -61,8 +47,5 @@ def test_any_cut_and_any_resume_give_the_uninterrupted_file(tmp_path_factory, ki
     killed_at = max(killed_at, len("".join(lines[:resumed_at])))  # what precedes the checkpoint was flushed before it
     path = tmp_path_factory.mktemp("run") / "metrics.jsonl"
     path.write_text(whole[:killed_at])
-    writer = MetricsWriter(path, next_step=resumed_at)
-    for step in range(resumed_at, 6):
-        writer.write(step, {"loss": step / 8})
-    writer.close()
+    write(path, range(resumed_at, 6), next_step=resumed_at)
     assert path.read_text() == whole

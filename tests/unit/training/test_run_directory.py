@@ -12,7 +12,7 @@ import pytest
 from wmtp_jax.errors import FileError
 from wmtp_jax.training import run_directory
 from wmtp_jax.training.errors import TrainingError
-from wmtp_jax.training.run_directory import open_run_directory
+from wmtp_jax.training.run_directory import check_inputs, open_run_directory
 
 CONFIG = {"model": {"dim": 64, "extra": {}}, "data": {"buckets": [64, 96]}, "train": {"log_every": 10}, "run_name": "a"}
 
@@ -52,7 +52,7 @@ def test_killed_trainer_frees_the_directory(tmp_path):
     program = textwrap.dedent(
         """
         import sys, time
-        from wmtp_jax.training.run_directory import open_run_directory
+        from wmtp_jax.training.run_directory import check_inputs, open_run_directory
         with open_run_directory(sys.argv[1], "a", {"x": 1}):
             print("locked", flush=True)
             time.sleep(60)
@@ -90,6 +90,23 @@ def test_run_that_did_nothing_yet_may_get_another_config(tmp_path):
     start(tmp_path, CONFIG | {"seed": 1})
     start(tmp_path, CONFIG)
     assert json.loads((tmp_path / "a" / "config.json").read_text()) == CONFIG
+
+
+def inputs(**digests):
+    return {field: {"path": f"{field}.bin", "sha256": digest} for field, digest in digests.items()}
+
+
+def test_other_inputs_are_refused_by_name_once_the_run_has_begun(tmp_path):
+    with open_run_directory(tmp_path, "a", CONFIG) as path:
+        check_inputs(path, inputs(model="0a", reference="0b"))
+        check_inputs(path, inputs(model="1a", reference="0b"))  # nothing is lost yet
+        (path / "before.json").touch()
+        check_inputs(path, inputs(model="1a", reference="0b"))
+        other = r"began with another config\.reference: the content of reference\.bin has changed .*--run_name"
+        with pytest.raises(TrainingError, match=other):
+            check_inputs(path, inputs(model="1a", reference="1b"))
+        check_inputs(path, inputs(model="1a", reference="0b"))  # a refusal does not take the other one for good
+    start(tmp_path, CONFIG)
 
 
 def test_tuples_and_free_fields_do_not_count_as_another_config(tmp_path):

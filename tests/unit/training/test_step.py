@@ -16,10 +16,14 @@ CONFIG = ModelConfig(dim=16, n_layers=5, n_heads=4, n_kv_heads=2, vocab_size=41,
 MODEL = MTPTransformer(CONFIG)
 PARAMS = init_params(CONFIG)
 HEAD_WEIGHTS = (0.5, 0.3, 0.2)
-SETTINGS = defaults.get_config()
-SETTINGS.loss.head_weights = HEAD_WEIGHTS
-BASELINE, GIVEN = (objective_class(name)(SETTINGS, len(HEAD_WEIGHTS)) for name in ("baseline", "given"))
 LENGTHS = (23, 9, 30, 4, 17, 12)  # rows with very unequal numbers of targets
+
+
+def objective_of(name, *, accumulation=1, chunk_length=128):
+    config = defaults.get_config()
+    config.loss.update({"head_weights": HEAD_WEIGHTS, "chunk_length": chunk_length})
+    config.train.accumulation = accumulation
+    return objective_class(name)(config, len(HEAD_WEIGHTS))
 
 
 def batch_of(lengths=LENGTHS, padded_to=31, seed=0):
@@ -41,7 +45,7 @@ def weights_of(batch, seed=1):
 
 def gradients(batch, weights=None, params=PARAMS, **options):
     """Loss, gradients and the number of targets per head; `weights` None is the baseline."""
-    objective = BASELINE if weights is None else GIVEN
+    objective = objective_of("baseline" if weights is None else "given", **options)
     batch = batch | {"is_correct": jnp.ones(len(batch["tokens"]), int)}
     batch = batch if weights is None else batch | {"weights": weights}
     state = create_state(params, optax.identity())
@@ -49,7 +53,7 @@ def gradients(batch, weights=None, params=PARAMS, **options):
     @jax.jit
     def compute(params):
         trainable = {"params": params, "value_params": None}
-        (loss, sums), grads, targets = loss_and_gradients(MODEL, objective, trainable, batch, state, **options)
+        (loss, sums), grads, targets = loss_and_gradients(MODEL, objective, trainable, batch, state)
         return loss, grads["params"], targets.policy["valid"].sum((1, 2)), sums["nll_N"]
 
     return compute(params)
@@ -127,7 +131,7 @@ def test_packing_changes_nothing():
 def test_a_wrong_target_raises_the_loss_of_a_trained_model():
     batch = batch_of(lengths=(8, 8), padded_to=8)
     optimizer = optax.adam(1e-2)
-    step = jax.jit(make_train_step(MODEL, BASELINE, optimizer))
+    step = jax.jit(make_train_step(MODEL, objective_of("baseline"), optimizer))
     state = create_state(PARAMS, optimizer)
     for _ in range(60):
         state, metrics = step(state, batch | {"is_correct": jnp.ones(2, int)})
@@ -155,7 +159,7 @@ def test_a_batch_without_any_target_changes_no_parameter_by_its_gradient():
 
 def test_a_non_finite_step_is_skipped_and_counted():
     optimizer = optax.adam(1e-3)
-    step = jax.jit(make_train_step(MODEL, BASELINE, optimizer))
+    step = jax.jit(make_train_step(MODEL, objective_of("baseline"), optimizer))
     good, batch = create_state(PARAMS, optimizer), batch_of() | {"is_correct": jnp.ones(6, int)}
     good, _ = step(good, batch)
     poisoned = good.replace(params={**good.params, "norm": {"scale": good.params["norm"]["scale"].at[0].set(jnp.nan)}})

@@ -1,6 +1,8 @@
-"""Stage 1: the critic learns from correct and incorrect solutions; the policy is only read."""
+"""The stages of a run: first the critic alone, where there is one, then the policy and the critic beside it."""
 
 import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from wmtp_jax.data import Sampling, make_batches
 from wmtp_jax.decoding import next_token_model
@@ -12,14 +14,14 @@ from wmtp_jax.training.critic_files import load_critic, save_critic
 from wmtp_jax.training.loop import Stage, fit
 from wmtp_jax.training.metrics import MetricsWriter, read_metrics
 from wmtp_jax.training.optimizer import learning_rate, make_optimizer
-from wmtp_jax.training.peak import step_flops
+from wmtp_jax.training.peak import measured_matmul_peak, step_flops
 from wmtp_jax.training.run_directory import Run
 from wmtp_jax.training.state import TrainState, create_state
-from wmtp_jax.training.step import make_critic_step
+from wmtp_jax.training.step import make_critic_step, make_train_step
 from wmtp_jax.training.validation import Validation
 
 
-def critic_settings(config) -> dict:
+def critic_settings(config: ConfigDict) -> dict:
     """What values depend on beside the critic's parameters."""
     return {name: config.critic[name] for name in ("width", "surprise", "model", "gamma")}
 
@@ -27,18 +29,12 @@ def critic_settings(config) -> dict:
 def train_critic(
     run: Run, model: MTPTransformer, objective: Objective, assets: Assets, validation: Validation, value_params: dict
 ) -> dict:
-    """Trains until `critic.steps`, or until the AUC on unseen problems stops growing; keeps the best critic.
+    """Stage 1: from fresh parameters for `critic.steps`, or until the AUC on unseen problems stops growing.
 
-    Args:
-        run: its directory gets `critic`, the best critic, and critic_metrics.jsonl.
-        model: the policy.
-        objective: with a critic.
-        assets: examples, and the policy's parameters.
-        validation: measures the critic.
-        value_params: fresh ones.
+    The policy is only read. The run's directory gets `critic`, the best critic, and critic_metrics.jsonl.
 
     Returns:
-        The critic's parameters.
+        The best critic's parameters.
     """
     config, settings = run.config, run.config.critic
     kept, best = run.directory / "critic", run.directory / "critic_best"
@@ -48,10 +44,7 @@ def train_critic(
 
     plain_params, plain_config = next_token_model(assets.params, model.config)
     optimizer = make_optimizer(settings.optimizer, settings.steps)
-    critic_step = make_critic_step(
-        model.clone(config=plain_config), objective, optimizer, chunk_length=config.loss.chunk_length
-    )
-    critic_step = jax.jit(critic_step, donate_argnums=1)
+    critic_step = jax.jit(make_critic_step(model.clone(config=plain_config), objective, optimizer), donate_argnums=1)
     batches = make_batches(
         assets.train,
         batch_size=settings.batch_size,
@@ -65,13 +58,11 @@ def train_critic(
         checkpoint_every=settings.evaluate_every,
         losses=("value_loss",),
         learning_rate=learning_rate(settings.optimizer, settings.steps),
-        flops=lambda rows, length: step_flops(plain_config, rows, length) / 3,
     )
 
     def history() -> list[float]:
         """AUC of every evaluation so far."""
-        entries = read_metrics(metrics_path) if metrics_path.exists() else []
-        return [entry["valid/value_auc"] for entry in entries if "valid/value_auc" in entry]
+        return [entry["valid/value_auc"] for entry in read_metrics(metrics_path) if "valid/value_auc" in entry]
 
     def out_of_patience() -> bool:
         aucs = history()
@@ -104,3 +95,43 @@ def train_critic(
         )
     best.rename(kept)
     return load_critic(kept, value_params, critic_settings(config))
+
+
+def train_policy(
+    run: Run, model: MTPTransformer, objective: Objective, assets: Assets, value_params: dict | None
+) -> TrainState:
+    """Stage 2, or the only one: `train.steps` from the assets' parameters, which leave them for the state."""
+    config, data, n_steps = run.config, run.config.data, run.config.train.steps
+    optimizer = make_optimizer(config.optimizer, n_steps, freeze=config.freeze, head_weights=objective.head_weights)
+    value_optimizer = make_optimizer(config.critic.stage2_optimizer, n_steps)
+    train_step = jax.jit(make_train_step(model, objective, optimizer, value_optimizer), donate_argnums=0)
+    batches = make_batches(
+        assets.train,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        buckets=data.buckets,
+        pack=data.pack,
+        sampling=Sampling(
+            correct_ratio=data.correct_ratio,
+            pairs=data.pairs,
+            length_balanced=data.length_balanced,
+            difficulty_weights=tuple(data.difficulty_weights),
+        ),
+    )
+    peak_flops = measured_matmul_peak(jnp.dtype(config.model.dtype))
+    stage = Stage(
+        prefix="",
+        n_steps=n_steps,
+        checkpoint_every=config.train.checkpoint_every,
+        losses=tuple(f"loss_head_{k + 1}" for k in range(model.config.n_future_tokens)),
+        learning_rate=learning_rate(config.optimizer, n_steps),
+        peak_seconds=lambda rows, length: step_flops(model.config, rows, length) / peak_flops,
+    )
+
+    def create(params: dict, value_params: dict | None) -> TrainState:
+        return create_state(
+            params, optimizer, seed=config.seed, value_params=value_params, value_optimizer=value_optimizer
+        )
+
+    initial, assets.params = {"params": assets.params, "value_params": value_params}, None
+    return fit(run, stage, train_step, create, initial, batches)
