@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -43,7 +43,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with os_errors_named(path):
-        with _open_locked(temporary) as file:
+        create = lambda: os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        with os.fdopen(_locked(temporary, create, fcntl.LOCK_EX), "r+b") as file:
             try:
                 file.truncate(0)
                 yield file
@@ -236,32 +237,29 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _open_locked(path: Path) -> IO[bytes]:
-    """Opens a file and locks it; the file that has this name when the lock is there."""
+def _locked(path: Path, open_path: Callable[[], int], operation: int) -> int:
+    """Descriptor of the file or directory that has this name when the lock is there: a writer may have renamed it."""
     while True:
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        descriptor = open_path()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+            fcntl.flock(descriptor, operation)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
         except BaseException:
-            file.close()
+            os.close(descriptor)
             raise
-        file.close()  # another writer renamed it meanwhile
+        os.close(descriptor)
 
 
 def _lock_directory(partial: Path, path: Path) -> int:
-    while True:
+    def open_directory() -> int:
         partial.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if partial.exists() and os.path.samestat(os.fstat(descriptor), partial.stat()):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            raise FileError(f"{path}: another process is writing it; wait until it has ended") from None
-        os.close(descriptor)
+        return os.open(partial, os.O_RDONLY)
+
+    try:
+        return _locked(partial, open_directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileError(f"{path}: another process is writing it; wait until it has ended") from None
 
 
 def _empty(directory: Path) -> None:

@@ -17,7 +17,7 @@ import jax
 import ml_collections
 
 from wmtp_jax.errors import FileError
-from wmtp_jax.files import FileLock, write_atomically
+from wmtp_jax.files import FileLock, os_errors_named, write_atomically
 from wmtp_jax.jsonl import fields_of, read_object
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.tracking import Tracker
@@ -45,28 +45,17 @@ class Run(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_run_directory(root: Path | str, run_name: str, config: Mapping[str, Any]) -> Iterator[Path]:
+def open_run_directory(root: Path, run_name: str, config: Mapping[str, Any]) -> Iterator[Path]:
     """Makes or reopens `root`/`run_name`, locks it for the block, and records config and environment in it.
-
-    Args:
-        root: directory of all runs.
-        run_name: a plain directory name.
-        config: the resolved config, JSON values in nested mappings.
 
     Raises:
         TrainingError: it belongs to another config, or is no run directory. A run that failed before it did anything (a
             mistyped path, say) may be started again with another config.
         FileError: another trainer is at work there, or it cannot be written.
     """
-    if run_name in ("", ".", "..") or Path(run_name).name != run_name:
-        raise TrainingError(f"run_name is {run_name!r}; expected a plain directory name such as 'baseline-1'")
     path = Path(root).resolve() / run_name
-    try:
+    with os_errors_named(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"run directory {path} cannot be used ({error.strerror}); give a --workdir that can be written"
-        ) from error
     with FileLock(path / "lock", f"run directory {path}", "wait for it, stop it, or give another --run_name"):
         _check_config(path, config)
         write_atomically(path / "config.json", json.dumps(config, indent=2) + "\n")
