@@ -13,31 +13,18 @@ _MTP_LICENCE = (
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A published model.
+    """A published model."""
 
-    Attributes:
-        name: of its directory under storage/models_v2.
-        what: it is, in a few words.
-        licence: note that is kept beside it.
-        repository: on the Hugging Face hub; "" for one that ships with this project.
-        folder: of the repository that holds it; "" for the repository itself.
-        layout: in which it is published: "meta" or "hf"; "" for any.
-        reward_model: whether it has a value head.
-        gated: whether the hub gives it only to accounts that accepted its licence.
-        tokenizer_of: the model that has the same tokenizer, which is then stored once, there; "" for one of its own.
-        parameters: number that is published; 0 where none is.
-    """
-
-    name: str
-    what: str
-    licence: str
-    repository: str = ""
-    folder: str = ""
-    layout: str = "meta"
-    reward_model: bool = False
-    gated: bool = False
-    tokenizer_of: str = ""
-    parameters: int = 0
+    name: str  # of its directory under storage/models_v2
+    what: str  # it is, in a few words
+    licence: str  # note that is kept beside it
+    repository: str = ""  # on the Hugging Face hub; "" for one that ships with this project
+    folder: str = ""  # of the repository that holds it; "" for the repository itself
+    layout: str = "meta"  # in which it is published: "meta" or "hf"; "" for any
+    reward_model: bool = False  # whether it has a value head
+    gated: bool = False  # whether the hub gives it only to accounts that accepted its licence
+    tokenizer_of: str = ""  # the model whose tokenizer it shares, which is then stored once, there
+    parameters: int = 0  # number that is published
 
 
 def _multi_token(name: str, tokens: str, heads: int, **fields) -> Model:

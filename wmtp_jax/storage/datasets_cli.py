@@ -144,7 +144,7 @@ def _source(arguments: argparse.Namespace, fetched: Path) -> tuple[list[Path], s
     if arguments.download:
         from wmtp_jax.storage.hub import download
 
-        wanted = lambda names: [name for name in names if any(fnmatch.fnmatch(name, p) for p in recipe.patterns)]
+        wanted = lambda names: fnmatch.filter(names, recipe.pattern)
         commit = download(recipe.repository, arguments.revision, wanted, fetched, repo_type="dataset")
         return [fetched / commit], f"https://huggingface.co/datasets/{recipe.repository} at {commit}"
     if arguments.source:

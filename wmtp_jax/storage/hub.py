@@ -52,12 +52,9 @@ def download(
         repository: "owner/name".
         revision: commit, branch or tag; None takes the newest.
         choose: the names to fetch, of all names.
-        directory: to fetch into; the commit becomes a directory in it.
+        directory: to fetch into: a directory in it that is named after the commit, which is returned.
         result: where the bytes will be written once more, on the same disk, for the check of its room.
         repo_type: "model" or "dataset".
-
-    Returns:
-        The commit.
 
     Raises:
         UserError: no access, no such repository or revision, nothing to choose, no connection, too little room,

@@ -46,9 +46,9 @@ def test_of_a_copy_of_the_repository_one_version_is_taken(tmp_path):
     for name in ("full/train-0.parquet", "sanitized/train-0.parquet", "more/full/train-0.parquet"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"x")
-    assert find_files([tmp_path], RECIPES["mbpp"].patterns) == [tmp_path / "full/train-0.parquet"]
-    assert find_files([tmp_path / "sanitized"], RECIPES["mbpp"].patterns) == [tmp_path / "sanitized/train-0.parquet"]
-    assert len(find_files([tmp_path], RECIPES["codecontests"].patterns)) == 3
+    assert find_files([tmp_path], RECIPES["mbpp"].pattern) == [tmp_path / "full/train-0.parquet"]
+    assert find_files([tmp_path / "sanitized"], RECIPES["mbpp"].pattern) == [tmp_path / "sanitized/train-0.parquet"]
+    assert len(find_files([tmp_path], RECIPES["codecontests"].pattern)) == 3
 
 
 @pytest.mark.parametrize("name", ["codecontests", "mbpp"])

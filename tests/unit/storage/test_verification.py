@@ -11,7 +11,10 @@ import safetensors.numpy
 from wmtp_jax.storage import write_checksums
 from wmtp_jax.storage.__main__ import main
 from wmtp_jax.storage.models import set_up_model
-from wmtp_jax.storage.verification import AssetStatus, verify_assets, verify_data_set
+from wmtp_jax.storage.verification import verify_assets, verify_data_set
+
+MODEL, DATA = "models_v2/mine", "datasets_v2/tasks"
+WEIGHTS, TRAIN, TEST = "safetensors/model.safetensors", "processed/train.jsonl", "processed/test.jsonl.gz"
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +22,11 @@ def set_up(root, tmp_path_factory) -> Path:
     """A storage with a model in folders and a data set."""
     storage = tmp_path_factory.mktemp("storage")
     set_up_model("mine", root / "storage/models_v2/micro-ref", storage, origin="here")
-    directory = storage / "datasets_v2/tasks"
+    directory = storage / DATA
     (directory / "processed").mkdir(parents=True)
-    (directory / "processed/train.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
-    (directory / "processed/test.jsonl.gz").write_bytes(gzip.compress(b'{"a": 3}\n'))
-    write_checksums(directory, {"name": "tasks", "records": {"processed/train.jsonl": 2, "processed/test.jsonl.gz": 1}})
+    (directory / TRAIN).write_text('{"a": 1}\n{"a": 2}\n')
+    (directory / TEST).write_bytes(gzip.compress(b'{"a": 3}\n'))
+    write_checksums(directory, {"name": "tasks", "records": {TRAIN: 2, TEST: 1}})
     return storage
 
 
@@ -33,168 +36,103 @@ def storage(set_up, tmp_path) -> Path:
     return Path(shutil.copytree(set_up, tmp_path / "storage", symlinks=True))
 
 
-def statuses(storage: Path) -> dict[str, AssetStatus]:
-    return {asset.asset: asset for asset in verify_assets(storage)}
+def flip_a_bit(model):
+    content = bytearray((model / WEIGHTS).read_bytes())
+    content[-1000] ^= 1
+    (model / WEIGHTS).write_bytes(content)
 
 
-def renew_checksums(directory: Path, **changes) -> None:
-    """What a careless hand does: new digests over whatever is there."""
-    metadata = json.loads((directory / "metadata.json").read_text()) | changes
-    write_checksums(directory, metadata)
-
-
-def weights(storage: Path) -> Path:
-    return storage / "models_v2/mine/safetensors/model.safetensors"
-
-
-def flipped_bit(storage):
-    with open(weights(storage), "r+b") as file:
-        file.seek(-1000, 2)
-        byte = file.read(1)[0]
-        file.seek(-1000, 2)
-        file.write(bytes([byte ^ 1]))
-
-
-def flipped_bit_with_new_checksums(storage):
-    flipped_bit(storage)
-    renew_checksums(storage / "models_v2/mine")
-
-
-def missing_file(storage):
-    (storage / "models_v2/mine/configs/config.json").unlink()
-
-
-def extra_file(storage):
-    (storage / "models_v2/mine/safetensors/notes.txt").write_text("mine")
-
-
-def renamed_tensor(storage):
-    state = safetensors.numpy.load_file(weights(storage))
+def rename_a_tensor(model):
+    state = safetensors.numpy.load_file(model / WEIGHTS)
     state["model.layers.2.mlp.up.weight"] = state.pop("model.layers.2.mlp.up_proj.weight")
-    safetensors.numpy.save_file(state, weights(storage))
-    renew_checksums(storage / "models_v2/mine")
+    safetensors.numpy.save_file(state, model / WEIGHTS)
 
 
-def other_dtype(storage):
-    state = {name: value.astype("float32") for name, value in safetensors.numpy.load_file(weights(storage)).items()}
-    safetensors.numpy.save_file(state, weights(storage))
-    renew_checksums(storage / "models_v2/mine")
+def change_the_dtype(model):
+    state = safetensors.numpy.load_file(model / WEIGHTS)
+    safetensors.numpy.save_file({name: value.astype("float32") for name, value in state.items()}, model / WEIGHTS)
 
 
-def changed_count(storage):
-    renew_checksums(storage / "models_v2/mine", parameters=7)
-
-
-def other_manifest(storage):
-    path = storage / "models_v2/mine/manifest.json"
-    manifest = json.loads(path.read_text())
+def change_the_manifest(model):
+    manifest = json.loads((model / "manifest.json").read_text())
     manifest["tensors"]["model.norm.weight"]["shape"] = [64]
-    path.write_text(json.dumps(manifest))
-    renew_checksums(storage / "models_v2/mine")
+    (model / "manifest.json").write_text(json.dumps(manifest))
 
 
-def other_tokenizer(storage):
-    path = storage / "models_v2/mine/tokenizer/tokenizer.model"
+def change_the_tokenizer(model):
+    path = model / "tokenizer/tokenizer.model"
     path.write_bytes(path.read_bytes() + b"\n")
-    renew_checksums(storage / "models_v2/mine")
 
 
-def without_checksums(storage):
-    (storage / "models_v2/mine/SHA256SUMS").unlink()
+def nothing(directory):
+    """Metadata alone are changed."""
 
 
-def other_name(storage):
-    renew_checksums(storage / "models_v2/mine", name="theirs")
+# What a careless hand does: metadata are changed, and digests are made of whatever is there; None: neither.
+RENEWED = {}
 
 
-MODEL_DAMAGES = [
-    (flipped_bit, "differs from its digest in SHA256SUMS"),
-    (
-        flipped_bit_with_new_checksums,
-        "1 of 48 tensors differ from manifest.json",
-    ),
-    (missing_file, "configs/config.json: is missing, but SHA256SUMS lists it"),
-    (extra_file, "notes.txt: is not among the files of SHA256SUMS"),
-    (renamed_tensor, "1 missing, 1 unexpected"),
-    (other_dtype, "tensors differ from manifest.json"),
-    (changed_count, "says that parameters is 7, but it is 1246592"),
-    (other_manifest, "the shape of model.norm.weight is [128], listed is [64]"),
-    (other_tokenizer, "is another tokenizer than when the model was set up"),
-    (without_checksums, "has no SHA256SUMS"),
-    (other_name, "says that name is 'theirs', but it is 'mine'"),
-]
-
-
-@pytest.mark.parametrize(("damage", "finding"), MODEL_DAMAGES, ids=[damage.__name__ for damage, _ in MODEL_DAMAGES])
-def test_damaged_model(damage, finding, storage):
-    damage(storage)
-    found = statuses(storage)["models_v2/mine"]
-    assert found.status == "failed"
-    assert finding in found.finding
-
-
-def row_lost(directory):
-    (directory / "processed/train.jsonl").write_text('{"a": 1}\n')
-
-
-def row_lost_with_new_checksums(directory):
-    row_lost(directory)
-    renew_checksums(directory)
-
-
-def compressed_row_added(directory):
-    (directory / "processed/test.jsonl.gz").write_bytes(gzip.compress(b'{"a": 3}\n{"a": 4}'))
-    renew_checksums(directory)
-
-
-def counts_left_out(directory):
-    renew_checksums(directory, records={})
-
-
-DATA_DAMAGES = [
-    (row_lost, "differs from its digest"),
-    (row_lost_with_new_checksums, "says that processed/train.jsonl is 2, but it is 1"),
-    (compressed_row_added, "says that processed/test.jsonl.gz is 1, but it is 2"),
-    (counts_left_out, "has no 'records'"),
-]
-
-
-@pytest.mark.parametrize(("damage", "finding"), DATA_DAMAGES, ids=[damage.__name__ for damage, _ in DATA_DAMAGES])
-def test_damaged_data_set(damage, finding, storage):
-    damage(storage / "datasets_v2/tasks")
-    found = statuses(storage)["datasets_v2/tasks"]
+@pytest.mark.parametrize(
+    ("asset", "damage", "metadata", "finding"),
+    [
+        (MODEL, flip_a_bit, None, "differs from its digest in SHA256SUMS"),
+        (MODEL, flip_a_bit, RENEWED, "1 of 48 tensors differ from manifest.json"),
+        (
+            MODEL,
+            lambda d: (d / "configs/config.json").unlink(),
+            None,
+            "config.json: is missing, but SHA256SUMS",
+        ),
+        (MODEL, lambda d: (d / "notes.txt").touch(), None, "notes.txt: is not among the files of SHA256SUMS"),
+        (MODEL, lambda d: (d / "SHA256SUMS").unlink(), None, "has no SHA256SUMS"),
+        (MODEL, rename_a_tensor, RENEWED, "1 missing, 1 unexpected"),
+        (MODEL, change_the_dtype, RENEWED, "tensors differ from manifest.json"),
+        (MODEL, change_the_manifest, RENEWED, "the shape of model.norm.weight is [128], listed is [64]"),
+        (MODEL, change_the_tokenizer, RENEWED, "is another tokenizer than when the model was set up"),
+        (MODEL, nothing, {"parameters": 7}, "says that parameters is 7, but it is 1246592"),
+        (MODEL, nothing, {"name": "theirs"}, "says that name is 'theirs', but it is 'mine'"),
+        (DATA, lambda d: (d / TRAIN).write_text("{}\n"), None, "differs from its digest"),
+        (DATA, lambda d: (d / TRAIN).write_text("{}\n"), RENEWED, "says that processed/train.jsonl is 2, but it is 1"),
+        (
+            DATA,
+            lambda d: (d / TEST).write_bytes(gzip.compress(b"{}\n{}")),
+            RENEWED,
+            "says that processed/test.jsonl.gz is 1, but it is 2",
+        ),
+        (DATA, nothing, {"records": {}}, "has no 'records'"),
+    ],
+)
+def test_every_damage_is_found(asset, damage, metadata, finding, storage):
+    damage(storage / asset)
+    if metadata is not None:
+        write_checksums(storage / asset, json.loads((storage / asset / "metadata.json").read_text()) | metadata)
+    (found,) = [status for status in verify_assets(storage) if status.asset == asset]
     assert found.status == "failed"
     assert finding in found.finding
 
 
 def test_sound_assets_and_those_that_were_never_set_up(storage, capsys):
     (storage / "models_v2/begun.partial").mkdir()
-    found = statuses(storage)
-    assert found["models_v2/mine"] == (
-        "models_v2/mine",
-        "ok",
-        "1,246,592 parameters, float16, Hugging Face layout",
-    )
-    assert found["datasets_v2/tasks"][1:] == ("ok", "3 rows in 2 files")
+    found = {status.asset: status for status in verify_assets(storage)}
+    assert found[MODEL] == (MODEL, "ok", "1,246,592 parameters, float16, Hugging Face layout")
+    assert found[DATA] == (DATA, "ok", "3 rows in 2 files")
     assert found["models_v2/meta-llama-mtp"].status == "not set up"
     assert found["models_v2/begun.partial"].status == "not finished"
     assert main(["verify", "--storage", str(storage)]) == 0
-    extra_file(storage)
+    (storage / MODEL / "notes.txt").touch()
     assert main(["verify", "--check", "datasets", "--storage", str(storage)]) == 0
     assert "models_v2" not in capsys.readouterr().out.splitlines()[-3]
     assert main(["verify", "--storage", str(storage)]) == 1
     assert "1 failed" in capsys.readouterr().out
-
-
-def test_a_storage_that_does_not_exist_is_a_mistake(tmp_path, capsys):
-    assert main(["verify", "--storage", str(tmp_path / "nowhere")]) == 2
+    assert main(["verify", "--storage", str(storage / "nowhere")]) == 2
     assert "nowhere: no such directory; expected one that holds models_v2 and datasets_v2" in capsys.readouterr().err
 
 
 def test_what_ships_with_the_project(root):
     found = {asset.asset: asset.status for asset in verify_assets(root / "storage")}
-    assert [found[f"models_v2/{name}"] for name in ("micro-mtp", "micro-ref")] == ["ok", "ok"]
-    assert found["datasets_v2/microcode"] == "ok"
+    assert [found[name] for name in ("models_v2/micro-mtp", "models_v2/micro-ref", "datasets_v2/microcode")] == [
+        "ok"
+    ] * 3
 
 
 @pytest.mark.parametrize(("content", "rows"), [(b"", 0), (b"a\n", 1), (b"a", 1), (b"a\nb", 2), (b"\n\n", 2)])

@@ -10,17 +10,12 @@ import contextlib
 import hashlib
 import itertools
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from wmtp_jax.data.workers import map_in_workers
 from wmtp_jax.evaluation.benchmarks.humaneval import packaged_file
 from wmtp_jax.files import atomic_directory, json_digest, write_atomically
 from wmtp_jax.jsonl import read_object
@@ -34,7 +29,6 @@ from wmtp_jax.storage.datasets.statistics import COUNTS, draw_statistics, split_
 
 # A data set of another number has other bytes and is not taken for this one.
 _FORM = 2
-_FOLDERS = {"records": "processed", "tests": "tests"}
 _COPIED_BYTES = 1 << 22
 # Room for what the first chunks do not tell.
 _MARGIN = 1.15
@@ -64,7 +58,7 @@ def build(
         UserError: a source is missing, damaged or of another form; the disk is too small; the directory is taken.
     """
     recipe = RECIPES[name]
-    files = find_files(paths, recipe.patterns)
+    files = find_files(paths, recipe.pattern)
     chunks = make_chunks(files, recipe)
     if settings.decontaminate:
         if "train" not in recipe.splits:
@@ -98,7 +92,7 @@ def build(
         write_atomically(partial / "stats" / "statistics.png", draw_statistics(statistics))
         splits = {}
         for split, of_split in statistics.items():
-            records = joined[split, "records"]
+            records = joined[split, "processed"]
             splits[split] = {count: of_split[count] for count in (*COUNTS, "source_solutions", "left_out")}
             splits[split] |= {"jsonl_bytes": records.bytes, "jsonl_sha256": digests[records.name]}
         metadata = {
@@ -141,7 +135,7 @@ class _JoinedFile:
     """The lines of one split and kind, appended chunk by chunk; made with the first line."""
 
     def __init__(self, partial: Path, split: str, kind: str):
-        self.name = f"{_FOLDERS[kind]}/{split}.jsonl"
+        self.name = f"{kind}/{split}.jsonl"
         self.rows = self.bytes = 0
         self._path, self._file, self._state = partial / self.name, None, hashlib.sha256()
 
@@ -196,38 +190,12 @@ def _join_chunks(
 def _results(chunks: Sequence[Chunk], process: ChunkWorker, workers: int) -> Iterator[dict[str, SplitPart]]:
     """What becomes of each chunk, in order."""
     if workers == 1:
-        yield from map(process, range(len(chunks)), chunks)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker, initargs=(process,)) as pool:
-        try:
-            yield from pool.map(_process_in_worker, range(len(chunks)), chunks)
-        except BrokenProcessPool as error:
-            raise StorageError(
-                "a worker was killed, perhaps for want of memory; give the same command with fewer --workers"
-            ) from error
-        except BaseException:
-            for child in multiprocessing.active_children():
-                child.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-_process_in_this_worker: ChunkWorker
-
-
-def _start_worker(process: ChunkWorker) -> None:
-    """Leaves Ctrl-C to the parent, and ends with it."""
-    global _process_in_this_worker
-    _process_in_this_worker = process
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sentinel = multiprocessing.parent_process().sentinel
-    watch = lambda: (multiprocessing.connection.wait([sentinel]), os._exit(1))
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _process_in_worker(number: int, chunk: Chunk) -> dict[str, SplitPart]:
-    return _process_in_this_worker(number, chunk)
+        return map(process, range(len(chunks)), chunks)
+    killed = StorageError(
+        "a worker was killed, perhaps for want of memory or by a damaged file; give the same command with fewer "
+        "--workers, or fetch the files again"
+    )
+    return map_in_workers(process, enumerate(chunks), workers, when_killed=killed)
 
 
 def _nothing_left(parts: dict[str, SplitPart]) -> StorageError:

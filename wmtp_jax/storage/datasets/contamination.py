@@ -15,15 +15,7 @@ from wmtp_jax.storage.datasets.sources import Chunk, expected_form, make_chunks,
 _RUN, _SHARE = 13, 0.5
 _WORD = re.compile(r"\w+")
 _TEXT_FIELDS = ("description", "text", "prompt", "instruction")
-_ANY_BENCHMARK = Recipe(
-    repository="a benchmark",
-    licence="",
-    patterns=(),
-    splits=(),
-    required=(),
-    task=None,
-    columns=lambda split, settings: _TEXT_FIELDS,
-)
+_ANY_BENCHMARK = Recipe("a benchmark", "", "", (), (), task=None, columns=lambda split, settings: _TEXT_FIELDS)
 
 
 class BenchmarkTexts:

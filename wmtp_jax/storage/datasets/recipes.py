@@ -51,7 +51,7 @@ class Recipe:
 
     repository: str  # on the Hugging Face hub
     licence: str
-    patterns: tuple[str, ...]  # of the files in the repository that are read
+    pattern: str  # of the files in the repository that are read
     splits: tuple[str, ...]
     required: tuple[str, ...]  # columns without which a file is not of this data set
     task: Callable[[Row, str, str, Settings], Task]  # of (row, split of its file or "", "FILE: place", settings)
@@ -150,7 +150,7 @@ RECIPES = {
     "codecontests": Recipe(
         repository="deepmind/code_contests",
         licence="CC-BY-4.0 (deepmind/code_contests; solutions by their authors on the contest sites)",
-        patterns=("data/*.parquet",),
+        pattern="data/*.parquet",
         splits=("train", *_TESTED_SPLITS),
         required=(*FIELDS, *_LABELS),
         task=_codecontests_task,
@@ -161,7 +161,7 @@ RECIPES = {
     "mbpp": Recipe(
         repository="google-research-datasets/mbpp",
         licence="CC-BY-4.0 (google-research-datasets/mbpp)",
-        patterns=("full/*.parquet",),
+        pattern="full/*.parquet",
         splits=("train", "valid", "test"),
         required=mbpp.FIELDS,
         task=_mbpp_task,
@@ -169,10 +169,9 @@ RECIPES = {
     "humaneval": Recipe(
         repository="openai/openai_humaneval",
         licence="MIT (openai/human-eval)",
-        patterns=("openai_humaneval/*.parquet",),
+        pattern="openai_humaneval/*.parquet",
         splits=("test",),
         required=humaneval.FIELDS,
         task=_humaneval_task,
-        columns=lambda split, settings: humaneval.FIELDS,
     ),
 }

@@ -15,7 +15,7 @@ from wmtp_jax.storage.datasets.contamination import BenchmarkTexts
 from wmtp_jax.storage.datasets.recipes import RECIPES, Settings, Task
 from wmtp_jax.storage.datasets.sources import Chunk, expected_form, read_chunk
 
-KINDS = ("records", "tests")
+KINDS = ("processed", "tests")  # of lines, and their directories: records, and rows for the evaluator
 # Records of a small version, by split.
 SMALL = {"train": 100, "valid": 32, "test": 32}
 _ENCODED_AT_ONCE = 256
@@ -79,7 +79,7 @@ class ChunkWorker:
                         records, tokens = records[: self._room[split]], tokens[: self._room[split]]
                     self._room[split] -= len(records)
                     if records:
-                        files[split]["records"].write(_lines(records))
+                        files[split]["processed"].write(_lines(records))
                         found[split].problems.append(_count(records, tokens))
                     if task.tests is not None and (records or not self.settings.small or not task.records):
                         files[split]["tests"].write(f"{_json(task.tests)}\n".encode())

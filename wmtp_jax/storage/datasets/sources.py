@@ -29,13 +29,10 @@ class Chunk(NamedTuple):
     bytes: int  # about how much of the source it is
 
 
-def find_files(paths: Sequence[Path], patterns: Sequence[str] = ()) -> list[Path]:
-    """The source files among paths and in directories.
+def find_files(paths: Sequence[Path], pattern: str = "") -> list[Path]:
+    """The source files among paths and in directories, none of which may be missing, empty or a download that goes on.
 
-    `patterns` are of paths in a repository; in a directory with such files, which is a copy of it, no others count.
-
-    Raises:
-        StorageError: a path does not exist, nothing is found, or a download is not finished.
+    In a directory with files of the pattern, which is a copy of the published repository, no others count.
     """
     found = []
     for path in paths:
@@ -47,20 +44,15 @@ def find_files(paths: Sequence[Path], patterns: Sequence[str] = ()) -> list[Path
         files = [file for file in inside if file.is_file() and file.name.endswith(_ENDINGS)]
         if not files:
             raise StorageError(f"{path}: holds no {', '.join(_ENDINGS)} file; expected the published files")
-        published = lambda file: any(fnmatch.fnmatch(file.relative_to(path).as_posix(), p) for p in patterns)  # noqa: B023
-        found += list(filter(published, files)) or files
+        found += [file for file in files if fnmatch.fnmatch(file.relative_to(path).as_posix(), pattern)] or files
     return sorted(set(found), key=lambda path: (path.name, str(path)))
 
 
 def make_chunks(files: Sequence[Path], recipe: Recipe) -> list[Chunk]:
-    """Cuts files into chunks, sorted by split, file and place.
-
-    Raises:
-        StorageError: a file is damaged or has other columns, or there is none of a split.
-    """
+    """Cuts files into chunks, sorted by split, file and place; raises StorageError where there is none of a split."""
     chunks = []
     for path in files:
-        split = _split_of(path, recipe) if recipe.split_per_file else ""
+        split = _split_of(path, recipe)
         if path.name.endswith(".parquet"):
             chunks += [Chunk(path, split, group, size) for group, size in enumerate(_row_groups(path, recipe))]
         else:
@@ -91,14 +83,7 @@ def describe_files(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def read_chunk(chunk: Chunk, recipe: Recipe, settings: Settings) -> Iterator[tuple[str, Row]]:
-    """The rows of a chunk, a few in memory at a time.
-
-    Yields:
-        ("FILE: place", row for the recipe's `task`).
-
-    Raises:
-        UserError: the file is damaged or cut short, or a row is not of the expected form.
-    """
+    """("FILE: place", row for the recipe's `task`) of each row of a chunk, a few in memory at a time."""
     if chunk.path.name.endswith(".parquet"):
         yield from _read_row_group(chunk, recipe, settings)
         return
@@ -174,8 +159,9 @@ def _row_groups(path: Path, recipe: Recipe) -> list[int]:
 
 
 def _split_of(path: Path, recipe: Recipe) -> str:
-    match = _SPLIT.match(path.name)
-    if not match:
+    if not recipe.split_per_file:
+        return ""
+    if not (match := _SPLIT.match(path.name)):
         raise StorageError(
             f"{path}: its name begins with none of {', '.join(recipe.splits)}; expected the published files, one "
             "split each"
