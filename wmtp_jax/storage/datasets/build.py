@@ -190,7 +190,7 @@ def _join_chunks(
 def _results(chunks: Sequence[Chunk], process: ChunkWorker, workers: int) -> Iterator[dict[str, SplitPart]]:
     """What becomes of each chunk, in order."""
     if workers == 1:
-        return map(process, range(len(chunks)), chunks)
+        return (process(number, chunk) for number, chunk in enumerate(chunks))
     killed = StorageError(
         "a worker was killed, perhaps for want of memory or by a damaged file; give the same command with fewer "
         "--workers, or fetch the files again"
