@@ -149,7 +149,8 @@ def test_a_users_llama_arrives_whole_although_the_connection_breaks(start_hub, c
 
 def test_a_gated_model_needs_a_token(start_hub, command, tokenizer, tmp_path, monkeypatch):
     config = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    write_sheared_llama(tmp_path / "there", config | {"num_attention_heads": 4}, narrower=1, vocab_size=1024)
+    config |= {"num_attention_heads": 4, "num_key_value_heads": 4}
+    write_sheared_llama(tmp_path / "there", config, narrower=1, vocab_size=1024)
     shutil.copyfile(tokenizer, tmp_path / "there/tokenizer.model")
     start_hub("princeton-nlp/Sheared-LLaMA-2.7B", tmp_path / "there").gated = True
 

@@ -1,6 +1,7 @@
 """python -m wmtp_jax.storage models: published layouts are set up, verified and loaded; wrong input leaves nothing."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -26,43 +27,54 @@ def tokenizer(root) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keys(root) -> dict:
-    """The real names and shapes of facebook/multi-token-prediction, 7B_1T_4."""
-    path = root.parent / "shared/facts/meta_mtp_7b_1t_4.keys.json"
-    if not path.is_file():
+def published(root, tokenizer, tmp_path_factory) -> tuple[Path, dict[str, dict]]:
+    """The three published models, small, as a user has them after a download; and their weights."""
+    facts = root.parent / "shared/facts"
+    if not facts.is_dir():
         pytest.skip("needs ../shared/facts, which lies beside the project on its own machines only")
-    return json.loads(path.read_text())["tensors"]
-
-
-@pytest.fixture(scope="module")
-def published(root, keys, tokenizer, tmp_path_factory) -> tuple[Path, dict[str, dict]]:
-    """The three published models, small, as a user has them after a download."""
+    keys = json.loads((facts / "meta_mtp_7b_1t_4.keys.json").read_text())["tensors"]
+    config = json.loads((facts / "sheared_llama_2.7b.config.json").read_text())
     directory = tmp_path_factory.mktemp("published")
-    states = {"meta": write_multi_token(directory / "meta", keys, narrower=16, vocab_size=VOCABULARY)}
-    shutil.copyfile(tokenizer, directory / "meta/tokenizer.model")
-    sheared = json.loads((root.parent / "shared/facts/sheared_llama_2.7b.config.json").read_text())
-    states["sheared"] = write_sheared_llama(directory / "sheared", sheared, narrower=32, vocab_size=VOCABULARY)
-    shutil.copyfile(tokenizer, directory / "sheared/tokenizer.model")
-    states["starling"] = write_starling(directory / "starling", 32, 3, 4, VOCABULARY)
+    states = {
+        "meta-llama-mtp": write_multi_token(directory / "meta-llama-mtp", keys, 16, VOCABULARY),
+        "ref-sheared-llama-2.7b": write_sheared_llama(directory / "ref-sheared-llama-2.7b", config, 32, VOCABULARY),
+        "starling-rm-7b": write_starling(directory / "starling-rm-7b", 32, 3, 4, VOCABULARY),
+    }
+    for name in ("meta-llama-mtp", "ref-sheared-llama-2.7b"):
+        shutil.copyfile(tokenizer, directory / name / "tokenizer.model")
     return directory, states
 
 
 @pytest.fixture(scope="module")
 def storage(published, tmp_path_factory) -> Path:
     """A storage in which all three are set up."""
-    directory, _ = published
+    directory, states = published
     storage = tmp_path_factory.mktemp("storage")
-    for name, source in (
-        ("meta-llama-mtp", "meta"),
-        ("ref-sheared-llama-2.7b", "sheared"),
-        ("starling-rm-7b", "starling"),
-    ):
-        assert main(["models", name, "--from", str(directory / source), "--storage", str(storage)]) == 0
+    for name in states:
+        assert set_up(name, directory / name, storage) == 0
     return storage
+
+
+@pytest.fixture
+def plain(tokenizer, tmp_path) -> Path:
+    """A user's Llama."""
+    write_llama(tmp_path / "plain", VOCABULARY)
+    shutil.copyfile(tokenizer, tmp_path / "plain/tokenizer.model")
+    return tmp_path / "plain"
+
+
+def set_up(name: str, source: Path, storage: Path, *more: str) -> int:
+    return main(["models", name, "--from", str(source), "--storage", str(storage), *more])
 
 
 def metadata_of(directory: Path) -> dict:
     return json.loads((directory / "metadata.json").read_text())
+
+
+def verified(storage: Path) -> list[tuple[str, str]]:
+    """Name and status of the models that are there."""
+    found = verify_assets(storage, ["models_v2"])
+    return [(Path(asset).name, status) for asset, status, _ in found if status != "not set up"]
 
 
 def same(ours, torch_tensor) -> bool:
@@ -70,19 +82,11 @@ def same(ours, torch_tensor) -> bool:
 
 
 def test_meta_directory(storage, published):
-    directory, state = storage / "models_v2/meta-llama-mtp", published[1]["meta"]
-    assert sorted(path.name for path in directory.iterdir()) == [
-        "SHA256SUMS",
-        "configs",
-        "manifest.json",
-        "metadata.json",
-        "safetensors",
-        "tokenizer",
-    ]
+    directory, state = storage / "models_v2/meta-llama-mtp", published[1]["meta-llama-mtp"]
+    expected = ["SHA256SUMS", "configs", "manifest.json", "metadata.json", "safetensors", "tokenizer"]
+    assert sorted(path.name for path in directory.iterdir()) == expected
     metadata = metadata_of(directory)
-    assert metadata["layout"] == "meta"
-    assert metadata["dtype"] == "float32"
-    assert metadata["tensors"] == 291
+    assert (metadata["layout"], metadata["dtype"], metadata["tensors"]) == ("meta", "float32", 291)
     assert metadata["parameters"] == sum(tensor.numel() for tensor in state.values())
     assert "must not be redistributed" in metadata["licence"]
     assert "published with 6,738,415,616 parameters" in metadata["notes"][0]
@@ -95,7 +99,7 @@ def test_meta_directory(storage, published):
 
 
 def test_sheared_llama_shares_the_tokenizer(storage, published):
-    directory, state = storage / "models_v2/ref-sheared-llama-2.7b", published[1]["sheared"]
+    directory, state = storage / "models_v2/ref-sheared-llama-2.7b", published[1]["ref-sheared-llama-2.7b"]
     metadata = metadata_of(directory)
     assert metadata["tokenizer"]["path"] == "../meta-llama-mtp/tokenizer"
     assert (directory / "tokenizer").is_symlink()
@@ -108,7 +112,7 @@ def test_sheared_llama_shares_the_tokenizer(storage, published):
 
 
 def test_starling_keeps_one_backbone_and_its_value_head(storage, published):
-    directory, state = storage / "models_v2/starling-rm-7b", published[1]["starling"]
+    directory, state = storage / "models_v2/starling-rm-7b", published[1]["starling-rm-7b"]
     metadata = metadata_of(directory)
     assert metadata["dtype"] == "bfloat16"
     assert metadata["value_head"] == {"shape": [1, 32], "dtype": "bfloat16"}
@@ -118,13 +122,13 @@ def test_starling_keeps_one_backbone_and_its_value_head(storage, published):
     _, params, kernel = converters.load_reward_model(directory, dtype="float32")
     assert same(kernel, state["v_head.weight"].T)
     assert same(params["heads"]["feed_forward"]["w3"][0], state["transformer.layers.2.mlp.up_proj.weight"].T)
-    from_source = converters.load_reward_model(published[0] / "starling", dtype="float32")
+    from_source = converters.load_reward_model(published[0] / "starling-rm-7b", dtype="float32")
     assert np.array_equal(from_source[1]["trunk"]["attention"]["wq"], params["trunk"]["attention"]["wq"])
 
 
 def test_a_converted_reward_model_keeps_its_value_head(storage, published, tmp_path, capsys):
     """From the published directory straight to another layout, whose own weights it is not mistaken for."""
-    assert convert(["convert", str(published[0] / "starling"), str(tmp_path / "flax"), "--to", "flax"]) == 0
+    assert convert(["convert", str(published[0] / "starling-rm-7b"), str(tmp_path / "flax"), "--to", "flax"]) == 0
     _, params, kernel = converters.load_reward_model(tmp_path / "flax")
     _, expected, expected_kernel = converters.load_reward_model(storage / "models_v2/starling-rm-7b")
     assert np.array_equal(kernel, expected_kernel)
@@ -151,93 +155,74 @@ def test_generates_from_it(storage, capsys):
     assert capsys.readouterr().out.startswith("def f(x):")
 
 
-@pytest.mark.slow
-def test_an_eighth_of_the_width(keys, tokenizer, tmp_path):
-    state = write_multi_token(tmp_path / "meta", keys, narrower=8, vocab_size=VOCABULARY)
-    arguments = ["--from", str(tmp_path / "meta/7B_1T_4"), "--tokenizer", str(tokenizer), "--storage", str(tmp_path)]
-    assert main(["models", "meta-llama-mtp", *arguments]) == 0
-    (asset,) = [asset for asset in verify_assets(tmp_path, ["models_v2"]) if asset.status != "not set up"]
-    assert asset.status == "ok"
-    config, params = converters.load(tmp_path / "models_v2/meta-llama-mtp")
-    assert config.dim == 512
-    assert same(params["output"]["kernel"], state["output.weight"].T)
+def test_the_folder_of_a_repository_with_a_tokenizer_of_the_users(published, tokenizer, tmp_path):
+    folder = published[0] / "meta-llama-mtp/7B_1T_4"
+    assert set_up("meta-llama-mtp", folder, tmp_path, "--tokenizer", str(tokenizer)) == 0
+    assert verified(tmp_path) == [("meta-llama-mtp", "ok")]
 
 
-@pytest.fixture
-def plain(tokenizer, tmp_path) -> Path:
-    """A user's Llama."""
-    directory = tmp_path / "plain"
-    write_llama(directory, VOCABULARY)
-    shutil.copyfile(tokenizer, directory / "tokenizer.model")
-    return directory
-
-
-def set_up(name: str, source: Path, storage: Path, *more: str) -> int:
-    return main(["models", name, "--from", str(source), "--storage", str(storage), *more])
-
-
-def test_any_llama_under_a_name_of_the_users(plain, tmp_path):
+def test_any_llama_under_a_name_of_the_users(plain, tmp_path, capsys):
     assert set_up("mine", plain, tmp_path, "--dtype", "bfloat16", "--revision", "of Tuesday") == 0
     metadata = metadata_of(tmp_path / "models_v2/mine")
     assert (metadata["dtype"], metadata["revision"], metadata["source"]) == ("bfloat16", "of Tuesday", str(plain))
-    (asset,) = [asset for asset in verify_assets(tmp_path, ["models_v2"]) if asset.status == "ok"]
-    assert asset.asset == "models_v2/mine"
+    assert verified(tmp_path) == [("mine", "ok")]
     # A converter takes it out again, tokenizer included.
     assert convert(["convert", str(tmp_path / "models_v2/mine"), str(tmp_path / "out"), "--to", "flax"]) == 0
     assert (tmp_path / "out/tokenizer.model").is_file()
     assert convert(["verify", str(tmp_path / "models_v2/mine")]) == 0
+    # Its name is taken once.
+    sums = (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes()
+    assert set_up("mine", plain, tmp_path) == 2
+    assert "is set up already" in capsys.readouterr().err
+    assert (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes() == sums
 
 
-def shard_missing(source, storage):
-    sorted(source.glob("*.safetensors"))[1].unlink()
-
-
-def half_a_shard(source, storage):
-    path = sorted(source.glob("*.safetensors"))[1]
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def unfinished_download(source, storage):
-    (source / ".cache/huggingface/download").mkdir(parents=True)
-    (source / ".cache/huggingface/download/model.safetensors.abc.incomplete").write_bytes(b"")
-
-
-def no_tokenizer(source, storage):
+def remove_the_tokenizer(source):
     (source / "tokenizer.model").unlink()
 
 
-def no_weights(source, storage):
+def remove_the_weights(source):
     for path in source.glob("*.safetensors*"):
         path.unlink()
 
 
-def other_vocabulary(source, storage):
+def begin_a_download(source):
+    (source / ".cache/huggingface/download").mkdir(parents=True)
+    (source / ".cache/huggingface/download/model.safetensors.abc.incomplete").touch()
+
+
+def change_the_vocabulary(source):
+    tokenizer = (source / "tokenizer.model").read_bytes()
     shutil.rmtree(source)
     write_llama(source, 1000)
-    shutil.copyfile(
-        Path(__file__).parents[2] / "storage/models_v2/micro-mtp/tokenizer.model", source / "tokenizer.model"
-    )
+    (source / "tokenizer.model").write_bytes(tokenizer)
 
 
-WRONG = [
-    ("mine", shard_missing, r"safetensors: no such file"),
-    ("mine", half_a_shard, r"is truncated"),
-    ("mine", unfinished_download, r"its download is not finished"),
-    ("mine", no_tokenizer, r"no tokenizer\.model beside the weights; give one with --tokenizer"),
-    ("mine", no_weights, r"no weights found"),
-    ("mine", other_vocabulary, r"has 1024 pieces but the model's vocab_size is 1000"),
-    ("mine", shutil.rmtree, r"no such directory"),
-    ("../mine", None, r"cannot be a directory of models_v2"),
-    ("meta-llama-mtp", None, r"is in Hugging Face layout, but meta-llama-mtp is published in the layout 'meta'"),
-    ("starling-rm-7b", None, r"has no value head"),
-    ("ref-sheared-llama-2.7b", no_tokenizer, r"or set up meta-llama-mtp first, whose tokenizer it shares"),
-]
+def nothing(source):
+    """The name does not fit the model."""
 
 
-@pytest.mark.parametrize(("name", "damage", "message"), WRONG, ids=[f"{n}-{d and d.__name__}" for n, d, _ in WRONG])
+SECOND = "model-00002-of-00002.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("mine", lambda source: (source / SECOND).unlink(), r"safetensors: no such file"),
+        ("mine", lambda source: os.truncate(source / SECOND, 125_000), r"is truncated"),
+        ("mine", begin_a_download, r"its download is not finished"),
+        ("mine", remove_the_tokenizer, r"no tokenizer\.model beside the weights; give one with --tokenizer"),
+        ("mine", remove_the_weights, r"no weights found"),
+        ("mine", change_the_vocabulary, r"has 1024 pieces but the model's vocab_size is 1000"),
+        ("mine", shutil.rmtree, r"no such directory"),
+        ("../mine", nothing, r"cannot be a directory of models_v2"),
+        ("meta-llama-mtp", nothing, r"is in Hugging Face layout, but meta-llama-mtp is published in the layout 'meta'"),
+        ("starling-rm-7b", nothing, r"has no value head"),
+        ("ref-sheared-llama-2.7b", remove_the_tokenizer, r"or set up meta-llama-mtp first, whose tokenizer it shares"),
+    ],
+)
 def test_wrong_input_is_one_sentence_and_leaves_nothing(name, damage, message, plain, tmp_path, capsys):
-    if damage:
-        damage(plain, *([tmp_path] if damage is not shutil.rmtree else []))
+    damage(plain)
     assert set_up(name, plain, tmp_path) == 2
     check_refused(capsys, message, tmp_path)
 
@@ -256,15 +241,6 @@ def test_a_full_disk_is_seen_before_anything_is_written(plain, tmp_path, capsys,
     check_refused(capsys, r"needs 0\.\d GB, its disk has 0\.0 GB left", tmp_path)
 
 
-def test_a_name_is_taken_once(plain, tmp_path, capsys):
-    assert set_up("mine", plain, tmp_path) == 0
-    sums = (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes()
-    capsys.readouterr()
-    assert set_up("mine", plain, tmp_path) == 2
-    assert "is set up already" in capsys.readouterr().err
-    assert (tmp_path / "models_v2/mine/SHA256SUMS").read_bytes() == sums
-
-
 def test_a_tokenizer_is_taken_from_a_directory(plain, tmp_path):
     given = tmp_path / "given"
     (given / "tokenizer").mkdir(parents=True)
@@ -273,9 +249,10 @@ def test_a_tokenizer_is_taken_from_a_directory(plain, tmp_path):
     assert (tmp_path / "models_v2/mine/tokenizer/tokenizer.model").read_bytes() == content
 
 
-def test_the_reference_must_have_the_policys_tokenizer(storage, plain, tmp_path, capsys):
-    shutil.copytree(storage / "models_v2/meta-llama-mtp/tokenizer", tmp_path / "models_v2/meta-llama-mtp/tokenizer")
-    (plain / "tokenizer.model").write_bytes((plain / "tokenizer.model").read_bytes() + b"\n")
+def test_the_reference_must_have_the_policys_tokenizer(plain, tokenizer, tmp_path, capsys):
+    shared = tmp_path / "models_v2/meta-llama-mtp/tokenizer"
+    shared.mkdir(parents=True)
+    (shared / "tokenizer.model").write_bytes(tokenizer.read_bytes() + b"\n")
     assert set_up("ref-sheared-llama-2.7b", plain, tmp_path) == 2
     assert "is another tokenizer than" in capsys.readouterr().err
     assert not (tmp_path / "models_v2/ref-sheared-llama-2.7b").exists()
@@ -306,12 +283,9 @@ def test_a_set_up_that_was_killed_continues(plain, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "read", dying)
         assert set_up("mine", plain, tmp_path) == 130
-    assert (tmp_path / "models_v2/mine.partial").is_dir()
-    assert not (tmp_path / "models_v2/mine").exists()
-    (asset,) = [v for v in verify_assets(tmp_path, ["models_v2"]) if v.status != "not set up"]
-    assert asset[:2] == ("models_v2/mine.partial", "not finished")
+    assert verified(tmp_path) == [("mine.partial", "not finished")]
     assert set_up("mine", plain, tmp_path) == 0
     assert set_up("again", plain, tmp_path) == 0
     digests = [metadata_of(tmp_path / "models_v2" / name)["digests"] for name in ("mine", "again")]
     assert digests[0] == digests[1]
-    assert not (tmp_path / "models_v2/mine.partial").exists()
+    assert verified(tmp_path) == [("again", "ok"), ("mine", "ok")]
