@@ -25,8 +25,8 @@ def test_through_our_tree_and_back(sources, tmp_path, run, kind, shard):
 def test_hugging_face_to_meta_and_back(sources, tmp_path, run):
     assert run("convert", sources / "hf", tmp_path / "meta", "--to", "meta")[0] == 0
     assert run("convert", tmp_path / "meta", tmp_path / "back", "--to", "hf")[0] == 0
-    name = "model.safetensors"
-    assert (tmp_path / "back" / name).read_bytes() == (sources / "hf" / name).read_bytes()
+    weights = [directory / "model.safetensors" for directory in (tmp_path / "back", sources / "hf")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_an_mtp_model_keeps_head_one_for_hugging_face(sources, tmp_path, run):
@@ -45,10 +45,8 @@ def test_growing_heads(sources, tmp_path, run):
     _, plain = converters.load(sources / "hf")
     config, grown = converters.load(tmp_path / "mtp")
     assert (config.n_layers, config.n_future_tokens, config.n_trunk_layers) == (6, 4, 2)
-    for head in range(4):
-        np.testing.assert_array_equal(
-            grown["heads"]["feed_forward"]["w2"][head], plain["heads"]["feed_forward"]["w2"][0]
-        )
+    for head_w2 in grown["heads"]["feed_forward"]["w2"]:
+        np.testing.assert_array_equal(head_w2, plain["heads"]["feed_forward"]["w2"][0])
 
 
 def test_a_dry_run_prints_the_map_and_writes_nothing(sources, tmp_path, run):
@@ -133,25 +131,24 @@ def test_verify_with_sums(model, run):
         assert message in error
 
 
-def test_a_module_run(root, sources, tmp_path):
-    command = [sys.executable, "-m", "converters", "convert", sources / "hf", tmp_path / "out", "--to", "meta"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert re.search(r"hf -> meta 0/0 MB", done.stderr)
-    assert "30 tensors in Meta layout" in done.stdout
-    again = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert again.stderr.startswith("error: ")
-    assert "exists already" in again.stderr
-
-
-@pytest.mark.parametrize("arguments", [["--help"], *[[name, "--help"] for name in ("inspect", "convert", "verify")]])
-def test_help_ends_with_two_examples(run, arguments):
-    code, text, _ = run(*arguments)
+def test_what_a_conversion_says(sources, tmp_path, run):
+    command = ["convert", sources / "hf", tmp_path / "out", "--to", "meta"]
+    code, out, progress = run(*command)
     assert code == 0
-    examples = text[text.index("examples:") :].splitlines()[1:]
-    assert len(examples) == 2
-    assert all(line.startswith("  python -m converters ") for line in examples)
+    assert "hf -> meta 0/0 MB" in progress
+    assert "30 tensors in Meta layout" in out
+    code, _, error = run(*command)
+    assert code == 2
+    assert "exists already" in error
+
+
+def test_help_ends_with_two_examples(run):
+    for name in ("inspect", "convert", "verify"):
+        code, text, _ = run(name, "--help")
+        assert code == 0
+        examples = text[text.index("examples:") :].splitlines()[1:]
+        assert len(examples) == 2
+        assert all(line.startswith(f"  python -m converters {name} ") for line in examples)
 
 
 def test_converting_needs_neither_jax_nor_torch(root, sources, tmp_path):

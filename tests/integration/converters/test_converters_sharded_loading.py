@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import converters
-from wmtp_jax.model import ModelConfig, init_params
+from wmtp_jax.model import ModelConfig
 
 CONFIG = ModelConfig(dim=32, n_layers=8, n_heads=8, n_kv_heads=4, vocab_size=48, ffn_dim=40, n_future_tokens=4)
 
@@ -36,9 +36,8 @@ print("equal")
 """
 
 
-def test_eight_devices(root, tmp_path):
-    params = init_params(CONFIG)
-    converters.save_meta(tmp_path / "model", CONFIG, params)
+def test_eight_devices(root, tmp_path, random_params):
+    converters.save_meta(tmp_path / "model", CONFIG, random_params(CONFIG))
     done = subprocess.run(
         [sys.executable, "-c", LOAD_SHARDED, str(tmp_path / "model")],
         cwd=root,
