@@ -117,17 +117,7 @@ def chat_tokens(instruction: str, output: str, tokenizer: Tokenizer, max_length:
 
 @functools.partial(jax.jit, static_argnums=0)
 def last_scores(model: MTPTransformer, params: dict, kernel_Dx1: jax.Array, tokens_BxS: jax.Array) -> jax.Array:
-    """The value head's output at the token before the first padding (id 0), or at the last one.
-
-    Args:
-        model: the backbone, with one head.
-        params: its parameters.
-        kernel_Dx1: of the value head.
-        tokens_BxS: int32, padded at the end.
-
-    Returns:
-        fp32 [B].
-    """
+    """fp32 [B], the value head's output at the token before the first padding (id 0), or at the last one."""
     tokens_BxS = jnp.asarray(tokens_BxS)
     padding_BxS = tokens_BxS == _PAD_ID
     length_B = jnp.where(padding_BxS.any(1), jnp.argmax(padding_BxS, axis=1), tokens_BxS.shape[1])
@@ -158,10 +148,7 @@ def with_outcomes(examples: Examples, outcomes: np.ndarray) -> Examples:
 
 
 class Solutions:
-    """(instruction, output) of each example: a reward model has a template and a tokenizer of its own.
-
-    Every iteration reads the texts from their file, and raises UserError where it does not hold them any more.
-    """
+    """(instruction, output) of each example; every iteration reads them from their file, or raises UserError."""
 
     def __init__(self, examples: Examples):
         self._examples = examples

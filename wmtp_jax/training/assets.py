@@ -18,13 +18,8 @@ from wmtp_jax.training.config import ConfigError
 class Assets:
     """Everything that is read before the first step.
 
-    Attributes:
-        model_config: the architecture.
-        params: its parameters, as loaded or freshly drawn.
-        tokenizer: of the model.
-        train: examples; where the objective needs labels, correct and incorrect ones.
-        valid: held-out examples of the kind that the policy learns.
-        labelled: held-out examples, correct and incorrect, where the objective needs labels; else None.
+    `train` has correct and incorrect examples where the objective needs labels; `valid` has held-out ones of the kind
+    that the policy learns, and `labelled`, where the objective needs labels, correct and incorrect ones.
     """
 
     model_config: ModelConfig

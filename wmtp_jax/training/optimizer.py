@@ -32,7 +32,7 @@ def make_optimizer(
     freeze: Sequence[str] = (),
     head_weights: Sequence[float] = (),
 ) -> optax.GradientTransformation:
-    """The update rule for `steps` steps.
+    """The update rule for a schedule of `steps` steps.
 
     Args:
         config: learning_rate, warmup_steps, final_fraction, b1, b2, eps, weight_decay, clip_norm.

@@ -11,12 +11,11 @@ from wmtp_jax.model import ModelConfig
 
 
 @functools.cache
-def measured_matmul_peak(dtype: jnp.dtype = jnp.float32) -> float:
+def measured_matmul_peak(dtype: jnp.dtype) -> float:
     """FLOP/s of the machine in large square matmuls of `dtype`, under the precision that the model runs with.
 
-    Measured in about half a second on one device, once per process: sizes double until one product takes 10 ms, then
-    the fastest of several repetitions counts. Several accelerators count with their number; simulated CPU devices share
-    the cores and count once.
+    Measured in about half a second on one device: sizes double until one product takes 10 ms, then the fastest of
+    several repetitions counts. Accelerators count with their number; simulated CPU devices share the cores.
     """
     device = jax.local_devices()[0]
     multiply = jax.jit(jnp.matmul)
@@ -45,10 +44,7 @@ def step_flops(config: ModelConfig, batch_size: int, length: int) -> float:
     q k^T and p v cost 4 H Q S^2 forward and twice that backward, counted over the whole S x S square as in PaLM
     (Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
 
-    Args:
-        config: the architecture; its n_layers counts trunk and heads.
-        batch_size: B, rows.
-        length: S, positions per row.
+    n_layers counts trunk and heads.
     """
     D, H, K, Q, F = config.dim, config.n_heads, config.n_kv_heads, config.head_dim, config.ffn_dim
     per_layer = 2 * D * H * Q + 2 * D * K * Q + 3 * D * F

@@ -42,14 +42,8 @@ def make_train_step(
 ) -> Step:
     """The pure function (state, batch) -> (state, metrics); jit it once, with the state donated.
 
-    A non-finite loss or gradient leaves parameters and optimisers untouched and is counted.
-
-    Args:
-        model: the policy; gives N and the compute dtype.
-        objective: weights and value targets; its config says how many micro-batches and how long chunks of logits are,
-            which changes the result by rounding only.
-        optimizer: of the policy.
-        value_optimizer: of the critic, when the objective has one.
+    A non-finite loss or gradient leaves parameters and optimisers untouched and is counted. The objective's config says
+    how many micro-batches there are and how long chunks of logits are, which changes the result by rounding only.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -93,12 +87,7 @@ def make_critic_step(
 ) -> Callable[[dict, TrainState, Batch], tuple[TrainState, Metrics]]:
     """Stage 1: (policy params, state, batch) -> (state, metrics), where the state's params are the critic's.
 
-    The policy is only read, with its next-token head alone; value targets and pairs are those of the whole batch.
-
-    Args:
-        model: the policy reduced to its next-token head.
-        objective: with a critic.
-        optimizer: of the critic.
+    The policy is only read, and `model` is the policy with its next-token head alone.
     """
     settings = objective.config.critic
     # Without pairs, neighbouring rows are solutions of unrelated problems: nothing says which should be valued higher.
@@ -138,7 +127,7 @@ def loss_and_gradients(
 
     Args:
         model: the policy.
-        objective: weights and value targets.
+        objective: gives weights and value targets.
         trainable: {"params", "value_params"}; gradients are taken with respect to both.
         batch: the global batch, see `Objective.weights`.
         state: gives the statistics, the key and the slow critic.

@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 
 from configs import given
-from wmtp_jax.data import load_examples, load_tokenizer, make_batches
+from wmtp_jax.data import load_examples, make_batches
 from wmtp_jax.objectives import objective_class
 from wmtp_jax.objectives.objective import ObjectiveError
 from wmtp_jax.training.loop import device_batch
 from wmtp_jax.weighting import init_statistics
 
 N_HEADS = 3
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return load_tokenizer(root / "storage/models_v2/micro-mtp/tokenizer.model")
 
 
 @pytest.fixture

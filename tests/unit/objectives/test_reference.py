@@ -26,11 +26,6 @@ SAVE = {"hf": converters.save_hf, "meta": converters.save_meta}
 
 
 @pytest.fixture(scope="module")
-def tokenizer(root):
-    return load_tokenizer(root / "storage/models_v2/micro-mtp/tokenizer.model")
-
-
-@pytest.fixture(scope="module")
 def documents() -> list[Example]:
     """Eleven documents of random tokens, no two alike; not a multiple of the batch. Three lengths: few compilations."""
     rng = np.random.default_rng(0)

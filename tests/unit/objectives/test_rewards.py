@@ -7,14 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wmtp_jax.data import DataError, Example, evaluation_batches, from_examples, load_examples, load_tokenizer
+from wmtp_jax.data import DataError, Example, evaluation_batches, from_examples, load_examples
 from wmtp_jax.objectives.reward_model import Solutions, agreement, reward_outcomes, with_outcomes
 from wmtp_jax.objectives.verifiable import outcomes
-
-
-@pytest.fixture(scope="module")
-def tokenizer(root):
-    return load_tokenizer(root / "storage/models_v2/micro-mtp/tokenizer.model")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The MLflow mirror: complete when it works, silent when it does not."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -67,28 +68,25 @@ def test_params_metrics_and_files_arrive_and_a_restart_goes_on_in_the_same_run(t
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
-def test_store_that_cannot_be_made_is_told_once(tmp_path, warnings):
-    (tmp_path / "mlflow.db").mkdir()
-    tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {})
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda root: (root / "mlflow.db").mkdir(),
+        lambda root: (root / "mlflow.db").write_text("not a database" * 100),
+        lambda root: shutil.rmtree(root / "run"),
+    ],
+    ids=["cannot be made", "no database", "vanished"],
+)
+def test_store_that_fails_is_told_once(tmp_path, warnings, spoil):
+    path = _run_directory(tmp_path)
+    spoil(tmp_path)
+    tracker = Tracker(tmp_path, path, "run", {"a": 1})
     for step in range(100):
         tracker.log(step, {"loss": 1.0})
-    tracker.close()
+    tracker.close(timeout_s=300)
     assert len(warnings) == 1
     assert "the run goes on with metrics.jsonl alone" in warnings[0]
     tracker.log(101, {"loss": 1.0})
-
-
-def test_store_that_is_no_database(tmp_path, warnings):
-    (tmp_path / "mlflow.db").write_text("not a database" * 100)
-    tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {"a": 1})
-    tracker.close()
-    assert len(warnings) == 1
-
-
-def test_directory_that_vanishes(tmp_path, warnings):
-    tracker = Tracker(tmp_path / "gone", tmp_path / "gone" / "run", "run", {})
-    tracker.close()
-    assert len(warnings) == 1
 
 
 def test_absent_mlflow_is_one_line(tmp_path, warnings, monkeypatch):
@@ -102,7 +100,7 @@ def test_absent_mlflow_is_one_line(tmp_path, warnings, monkeypatch):
 
 
 def test_store_that_hangs_holds_nobody_up(tmp_path, warnings, monkeypatch):
-    monkeypatch.setattr("wmtp_jax.training.tracking._Mirror", lambda *_: time.sleep(3600))
+    monkeypatch.setattr("wmtp_jax.training.tracking.FileLock", lambda *_, **__: time.sleep(3600))
     tracker = Tracker(tmp_path, _run_directory(tmp_path), "run", {})
     began = time.monotonic()
     tracker.log(1, {"loss": 1.0})
