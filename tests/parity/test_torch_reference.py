@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from dense_loss import all_heads_loss, head_loss
 from torch_trees import meta_state_dict
 
 from vendor.meta_llama import ModelArgs, Transformer
-from wmtp_jax.model import ModelConfig, RopeScaling, param_shapes
+from wmtp_jax.model import ModelConfig, param_shapes
 
 
 def torch_model(case) -> Transformer:
@@ -73,17 +74,6 @@ def test_nll_of_every_head_and_token(case):
         np.testing.assert_allclose(nll[k - 1, :, :-k], expected.numpy(), atol=1e-4)
 
 
-def test_llama3_rope_scaling_beyond_the_original_length(new_case):
-    scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=128)
-    scaled = new_case(n_layers=4, n_future_tokens=2, n_kv_heads=3, head_dim=10, rope_scaling=scaling)
-    expected = torch_logits(scaled).detach().numpy()
-    assert np.abs(scaled.logits() - expected).max() <= 1e-4
-    plain = dataclasses.replace(scaled.config, rope_scaling=None)
-    unscaled = Transformer(ModelArgs(**dataclasses.asdict(plain)))
-    unscaled.load_state_dict(meta_state_dict(scaled.params))
-    assert np.abs(torch_logits(scaled, unscaled).detach().numpy() - expected).max() > 0.1
-
-
 def test_bf16_costs_no_more_than_in_torch(new_case):
     """Error against fp32 of computing in bf16; measured: torch 0.041 rms, ours 0.035, of logits of rms 1.03."""
     case = new_case(n_layers=6, n_future_tokens=4, n_kv_heads=3)
@@ -123,22 +113,9 @@ def test_cached_decoding_of_the_reference_equals_its_training_forward(new_case):
 
 def test_names_and_shapes_are_those_of_the_published_7b_checkpoint(shared_facts):
     published = json.loads((shared_facts / "meta_mtp_7b_1t_4.keys.json").read_text())
-    architecture = {
-        "dim": 4096,
-        "n_layers": 32,
-        "n_heads": 32,
-        "n_kv_heads": 32,
-        "multiple_of": 256,
-        "ffn_dim_multiplier": 1.0,
-        "norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "vocab_size": 32000,
-        "n_future_tokens": 4,
-    }
+    config = ModelConfig(dim=4096, n_layers=32, n_heads=32, vocab_size=32000, n_future_tokens=4)
     with torch.device("meta"):
-        state = Transformer(ModelArgs(**architecture)).state_dict()
+        state = Transformer(ModelArgs(**dataclasses.asdict(config))).state_dict()
     assert {name: list(x.shape) for name, x in state.items()} == published["tensors"]
-    leaves = [
-        np.prod(leaf.shape, dtype=np.int64) for leaf in jax.tree.leaves(param_shapes(ModelConfig(**architecture)))
-    ]
-    assert sum(leaves) == published["n_params"] == sum(x.numel() for x in state.values())
+    n_params = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(config)))
+    assert n_params == published["n_params"] == sum(x.numel() for x in state.values())

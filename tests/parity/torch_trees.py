@@ -3,8 +3,6 @@
 Gradients are trees of the same shapes, so the same functions map them.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
@@ -43,38 +41,6 @@ def meta_state_dict(params: dict) -> dict[str, torch.Tensor]:
     layers |= {f"extra_heads.{k - 1}": _block(params["heads"], k) for k in range(1, n_heads)}
     state = _outside_layers(params)
     return state | {f"{layer}.{name}": x for layer, block in layers.items() for name, x in block.items()}
-
-
-def params_from_meta(state: dict[str, np.ndarray], config) -> dict:
-    """The inverse of `meta_state_dict`, for the real weights."""
-    D, Q = config.dim, config.head_dim
-    n_trunk = config.n_trunk_layers
-    trunk = [f"layers.{i}" for i in range(n_trunk)]
-    heads = [f"layers.{n_trunk}"] + [f"extra_heads.{k}" for k in range(config.n_future_tokens - 1)]
-
-    def block(names):
-        kernel = lambda name: np.stack([np.asarray(state[f"{layer}.{name}.weight"]).T for layer in names])
-        scale = lambda name: {"scale": np.stack([np.asarray(state[f"{layer}.{name}.weight"]) for layer in names])}
-        split = lambda name: kernel(f"attention.{name}").reshape(len(names), D, -1, Q)
-        return {
-            "attention": {
-                **{name: split(name) for name in ("wq", "wk", "wv")},
-                "wo": kernel("attention.wo").reshape(len(names), -1, Q, D),
-            },
-            "feed_forward": {name: kernel(f"feed_forward.{name}") for name in ("w1", "w2", "w3")},
-            "attention_norm": scale("attention_norm"),
-            "ffn_norm": scale("ffn_norm"),
-        }
-
-    params = {
-        "tok_embeddings": {"embedding": state["tok_embeddings.weight"]},
-        "trunk": block(trunk),
-        "heads": block(heads),
-        "norm": {"scale": state["norm.weight"]},
-    }
-    if not config.tie_embeddings:
-        params["output"] = {"kernel": np.asarray(state["output.weight"]).T}
-    return jax.tree.map(jnp.asarray, params)
 
 
 def _half_split(weight: torch.Tensor, head_dim: int) -> torch.Tensor:

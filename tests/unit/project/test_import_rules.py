@@ -1,6 +1,7 @@
 """Which package may import which (DESIGN 1): read from the import statements, also those inside functions."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,11 @@ def test_one_module_alone_imports_it(library):
     assert len([path for path in users if library in tops(path)]) == 1
 
 
-def test_nothing_but_tests_and_benchmarks_imports_vendor_or_torch():
-    for package in ("wmtp_jax", "converters", "configs"):
+def test_the_wheel_has_no_vendor_and_none_of_its_packages_imports_vendor_or_torch():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert packages == ["wmtp_jax", "converters", "configs"]
+    assert (ROOT / "vendor" / "meta_llama" / "model.py").is_file()
+    for package in packages:
         for path in files(package):
             assert not tops(path) & {"vendor", "torch", "transformers", "tests", "benchmarks"}, path
