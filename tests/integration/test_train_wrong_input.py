@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 import converters
+from configs import rho1_weighted
 from wmtp_jax.model import ModelConfig, param_shapes
+from wmtp_jax.objectives.rho1 import Rho1
 from wmtp_jax.objectives.score_cache import cached_scores
 from wmtp_jax.train import main
+from wmtp_jax.training.assets import digest_inputs, load_assets
 from wmtp_jax.training.critic_files import save_critic
 
 CONFIG = """
@@ -67,6 +71,22 @@ def refusal(place, tmp_path, capsys):
         return error
 
     return run
+
+
+def test_a_changed_byte_of_a_model_is_a_changed_input(place, tmp_path):
+    config = rho1_weighted.get_config()
+    config.data.train = config.data.valid = str(place / "data.jsonl")
+    config.model.tokenizer = f"{config.model.path}/tokenizer.model"
+    for group, field in (("model", "path"), ("rho1", "reference")):
+        config[group][field] = str(shutil.copytree(place / "model", tmp_path / field))
+    assets = load_assets(config, Rho1)
+    before = digest_inputs(config, Rho1, assets)
+    assert before.keys() == {"model.tokenizer", "model.path", "data.train", "data.valid", "rho1.reference"}
+    assert before["rho1.reference"] == before["model.path"] | {"path": str(tmp_path / "reference")}
+    (weights,) = (tmp_path / "reference").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    after = digest_inputs(config, Rho1, assets)
+    assert [field for field in before if after[field] != before[field]] == ["rho1.reference"]
 
 
 def test_packed_rows(refusal):

@@ -42,10 +42,8 @@ class Tracker(contextlib.AbstractContextManager):
     """
 
     def __init__(self, root: Path, run_directory: Path, run_name: str, params: Mapping[str, Any]):
-        self._root = Path(root).resolve()
-        self._run_directory = Path(run_directory)
-        self._run_name = run_name
-        self._params = {name: str(value)[:500] for name, value in fields_of(params)}
+        texts = {name: str(value)[:500] for name, value in fields_of(params)}
+        self._connect = lambda: _Mirror(root.resolve(), run_directory, run_name, texts)
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._broken = False
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -64,7 +62,7 @@ class Tracker(contextlib.AbstractContextManager):
     def log_file(self, path: Path) -> None:
         """Hands over a small file (config, plot, report) to be kept with the run."""
         if not self._broken:
-            self._queue.put(Path(path))
+            self._queue.put(path)
 
     def close(self, status: str = "FINISHED", timeout_s: float = 30.0) -> None:
         """Ends the MLflow run as FINISHED, FAILED or KILLED; what is not written after `timeout_s` is given up."""
@@ -76,7 +74,7 @@ class Tracker(contextlib.AbstractContextManager):
 
     def _work(self) -> None:
         try:
-            mirror = _Mirror(self._root, self._run_directory, self._run_name, self._params)
+            mirror = self._connect()
             while not self._broken:
                 items = [self._queue.get()]
                 deadline = time.monotonic() + _FLUSH_SECONDS
