@@ -259,8 +259,9 @@ class _FileColumn:
             raise ValueError(f"{path}: damaged")
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        begin, end = (self.begin + edge * self._dtype.itemsize for edge in (part.start, part.stop))
-        return np.frombuffer(os.pread(self.file.fileno(), end - begin, begin), self._dtype)
+        size = self._dtype.itemsize
+        data = os.pread(self.file.fileno(), (part.stop - part.start) * size, self.begin + part.start * size)
+        return np.frombuffer(data, self._dtype)
 
 
 def _remove_outdated(directory: Path, path: Path, made_with: Mapping[str, Any]) -> None:

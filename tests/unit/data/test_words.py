@@ -1,17 +1,16 @@
-"""Encoding word by word gives the ids of encoding whole texts, or is not done."""
+"""Counting word by word gives the numbers of encoding whole texts, or is not done."""
 
 import random
 import sysconfig
 from pathlib import Path
 
-import numpy as np
 import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmtp_jax.data import load_tokenizer
-from wmtp_jax.data.words import WordEncoder, encodes_by_word
+from wmtp_jax.data.words import WordCounter, encodes_by_word
 from wmtp_jax.storage import resolve
 
 _LIBRARY = Path(sysconfig.get_path("stdlib"))
@@ -61,9 +60,9 @@ def test_programs_and_their_parts_have_the_ids_of_encoding_each(any_tokenizer):
 
 def test_forgetting_changes_nothing():
     model = sentencepiece.SentencePieceProcessor(str(resolve("storage/models_v2/micro-mtp") / "tokenizer.model"))
-    encoder = WordEncoder(model, np.dtype(np.uint16), cache_size=2000)
+    counter = WordCounter(model, cache_size=2000)
     for text in _TEXTS[0].split("\n\n"):
-        assert encoder.encode([text], continuation=False)[0].tolist() == model.encode(text)
+        assert counter.count([text], continuation=False) == [len(model.encode(text))]
 
 
 def test_the_kinds_that_are_encoded_by_word(code_model):
