@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from wmtp_jax.errors import FileError, shown
+from wmtp_jax.files import os_errors_named
 
 _LARGEST_FILE = 64 << 20
 
@@ -64,7 +65,9 @@ def read_object(path: Path) -> dict[str, Any]:
     check_is_file(path)
     if path.stat().st_size > _LARGEST_FILE:
         raise FileError(f"{path}: larger than {_LARGEST_FILE >> 20} MiB; expected a small JSON file")
-    return parse_object(_read_bytes(path), str(path))
+    with os_errors_named(path):
+        content = path.read_bytes()
+    return parse_object(content, str(path))
 
 
 def read_objects(
@@ -148,14 +151,5 @@ def _open(path: Path) -> BinaryIO:
     check_is_file(path, "a .jsonl or .jsonl.gz file")
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise FileError(f"{path}: unknown kind of file; expected a name that ends in .jsonl or .jsonl.gz")
-    try:
+    with os_errors_named(path):
         return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
