@@ -22,7 +22,7 @@ TRANSPOSED = "transposed"
 ROPE_PERMUTED = "transposed, rope permuted"  # the rows of each head are in the half-split RoPE order of Hugging Face
 
 
-@dataclasses.dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True)
 class Weight:
     """One matrix or vector of the model.
 

@@ -9,15 +9,8 @@ from wmtp_jax.microcode import algorithms, arithmetic, conditions, dictionaries,
 from wmtp_jax.microcode.family import Family
 from wmtp_jax.microcode.problems import MicrocodeProblem, build, settings
 
-FAMILIES: tuple[Family, ...] = (
-    *arithmetic.FAMILIES,
-    *conditions.FAMILIES,
-    *lists.FAMILIES,
-    *strings.FAMILIES,
-    *dictionaries.FAMILIES,
-    *loops.FAMILIES,
-    *algorithms.FAMILIES,
-)
+TOPICS = (arithmetic, conditions, lists, strings, dictionaries, loops, algorithms)
+FAMILIES: tuple[Family, ...] = tuple(family for topic in TOPICS for family in topic.FAMILIES)
 SEED = "microcode 1"
 PROBLEMS_PER_FAMILY = {"pretrain": 76, "train": 25, "valid": 3, "test": 5}
 PROGRAMS = 2  # unlabelled per problem in pretrain; of each label elsewhere

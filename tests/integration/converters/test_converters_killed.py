@@ -49,9 +49,7 @@ def written_tensors(monkeypatch) -> list[str]:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*") if path.is_file()
-    }
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -95,29 +93,23 @@ def test_another_source_does_not_continue_it(root, sources, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "patch",
-    [
-        "import json; json.dumps = after(4, json.dumps)",
-        "os.replace = after(1, os.replace)",
-        "os.replace = after(2, os.replace)",
-        "os.replace = after(4, os.replace)",
-        "os.fsync = after(3, os.fsync)",
-        "os.open = after(9, os.open)",
-        "os.unlink = after(1, os.unlink)",
-        "os.rmdir = after(1, os.rmdir)",
-    ],
+    ("function", "calls"),
+    [("json.dumps", 4), *[("os.replace", calls) for calls in (1, 2, 4)], ("os.fsync", 3), ("os.open", 9)]
+    + [("os.unlink", 1), ("os.rmdir", 1)],
 )
-def test_whatever_a_kill_leaves_is_taken_over(root, model, whole, tmp_path, run, patch):
+def test_whatever_a_kill_leaves_is_taken_over(root, model, whole, tmp_path, run, function, calls):
     """A kill at steps of writing, of the new name, and of the removal of a partial directory after an error."""
     source = model("meta")
+    removing = function in ("os.unlink", "os.rmdir")
+    patch = f"import json; {function} = after({calls}, {function})"
     config = (source / "params.json").read_text()
     destination = tmp_path / "results" / "out"
-    if "unlink" in patch or "rmdir" in patch:  # Something to be removed: NaN in the last tensor.
+    if removing:  # Something to be removed: NaN in the last tensor.
         weights = (source / "consolidated.safetensors").read_bytes()
         (source / "consolidated.safetensors").write_bytes(weights[:-4] + struct.pack("<f", float("nan")))
     killed(root, patch, "convert", source, destination, "--to", "flax")
     assert not destination.exists()
-    if "unlink" in patch or "rmdir" in patch:
+    if removing:
         (source / "consolidated.safetensors").write_bytes(weights)
     assert (source / "params.json").read_text() == config
     assert run("convert", source, destination, "--to", "flax")[0] == 0
