@@ -94,8 +94,10 @@ def test_another_source_does_not_continue_it(root, sources, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ("function", "calls"),
-    [("json.dumps", 4), *[("os.replace", calls) for calls in (1, 2, 4)], ("os.fsync", 3), ("os.open", 9)]
-    + [("os.unlink", 1), ("os.rmdir", 1)],
+    [
+        *[("json.dumps", 4), ("os.replace", 1), ("os.replace", 2), ("os.replace", 4)],
+        *[("os.fsync", 3), ("os.open", 9), ("os.unlink", 1), ("os.rmdir", 1)],
+    ],
 )
 def test_whatever_a_kill_leaves_is_taken_over(root, model, whole, tmp_path, run, function, calls):
     """A kill at steps of writing, of the new name, and of the removal of a partial directory after an error."""
