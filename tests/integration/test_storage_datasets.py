@@ -472,7 +472,7 @@ def test_foreign_tokenizers_are_refused(set_up, source, tmp_path, shared_data, t
     ("options", "said"),
     [
         ((), "give --download to fetch it, or --from PATH if you have it"),
-        (("--from", ".", "--timeout", "nan"), "'nan' is not a finite number above 0 and of at most 86400"),
+        (("--from", ".", "--timeout", "nan"), "'nan' is not a finite number above 0 and at most 86400"),
         (("--from", "nowhere"), "nowhere: does not exist; expected a file or directory"),
         (("--from", "."), r"holds no \.parquet, \.jsonl, \.jsonl\.gz file"),
         (("--from", ".", "--workers", "0"), "'0' is not a whole number of at least 1"),

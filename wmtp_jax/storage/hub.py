@@ -83,7 +83,9 @@ def download(
             files.append(RemoteFile(name, url, metadata.size or 0, metadata.etag or "", cached))
     commit = directory / info.sha
     missing = [file for file in files if not (commit / file.name).exists()]
-    arriving = sum(file.size - _size(_incomplete(commit, file)) for file in missing if not file.cached)
+    parts = [commit / f"{file.name}.incomplete" for file in missing if not file.cached]
+    arriving = sum(file.size for file in missing if not file.cached)
+    arriving -= sum(part.stat().st_size for part in parts if part.exists())
     copied = sum(file.size for file in files) - _bytes_in(result) if result else 0
     check_room(directory, arriving + max(copied, 0), "{:.2f} GB are needed, download and result together")
     print(f"{repository} at {info.sha}: {len(files)} files, {arriving / 1e9:.2f} GB to fetch into {commit}")
@@ -107,7 +109,7 @@ def fetch(remote: RemoteFile, directory: Path, headers: dict[str, str]) -> None:
     """
     from huggingface_hub.file_download import http_get
 
-    path, incomplete = directory / remote.name, _incomplete(directory, remote)
+    path, incomplete = directory / remote.name, directory / f"{remote.name}.incomplete"
     path.parent.mkdir(parents=True, exist_ok=True)
     if remote.cached:
         path.unlink(missing_ok=True)  # a link into a cache that was emptied since
@@ -134,14 +136,6 @@ def choose_files(files: list[str], folder: str) -> list[str]:
             shared = ["tokenizer.model"] if folder and "tokenizer.model" in files else []
             return sorted([prefix + name for name in weights + others] + shared)
     return []
-
-
-def _incomplete(directory: Path, remote: RemoteFile) -> Path:
-    return directory / f"{remote.name}.incomplete"
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _bytes_in(directory: Path) -> int:

@@ -19,14 +19,9 @@ _OPEN = {
 
 
 def missing_assets(paths: Mapping[str, str]) -> str:
-    """A list for a person.
+    """A list for a person of the config fields whose path does not exist, or cannot be used, and what to do.
 
-    Args:
-        paths: config field -> the path that it holds.
-
-    Returns:
-        One line per field whose path does not exist, below it the command that sets it up; one per field whose path
-        cannot be used, below it why.
+    `paths` are the paths that the fields hold.
     """
     missing, unusable = [], []
     for field, path in paths.items():

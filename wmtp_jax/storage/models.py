@@ -86,11 +86,7 @@ def set_up_model(
 
 
 def check_free(name: str, storage: Path) -> Path:
-    """The directory of a model that is to be set up.
-
-    Raises:
-        StorageError: the name is no directory name, or the model is there already.
-    """
+    """The directory of a model that is to be set up; raises StorageError where its name is impossible or taken."""
     if not name or Path(name).name != name or name.startswith(".") or name.endswith(".partial"):
         raise StorageError(f"{shown(name)} cannot be a directory of {MODELS}; expected a name such as my-llama-7b")
     directory = storage / MODELS / name

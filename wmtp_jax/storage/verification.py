@@ -26,14 +26,7 @@ class AssetStatus(NamedTuple):
 
 
 def verify_assets(storage: Path, kinds: Sequence[str] = (MODELS, DATASETS)) -> list[AssetStatus]:
-    """Checks every asset that is there, and names those that could be.
-
-    Args:
-        storage: the directory that holds models_v2 and datasets_v2.
-        kinds: which of the two.
-
-    Returns:
-        One status per asset, sorted by name within its kind; stderr says which one is being read.
+    """Checks every asset of a storage that is there, and names those that could be; stderr says which one is read.
 
     Raises:
         StorageError: there is no such directory.
@@ -53,10 +46,7 @@ def verify_assets(storage: Path, kinds: Sequence[str] = (MODELS, DATASETS)) -> l
 
 
 def verify_model(directory: Path) -> str:
-    """Reads every byte of a model and compares it with SHA256SUMS, manifest.json and metadata.json.
-
-    Returns:
-        What it is, in a few words.
+    """Compares every byte of a model with SHA256SUMS, manifest.json and metadata.json; says what it is.
 
     Raises:
         UserError: names the first thing that differs.

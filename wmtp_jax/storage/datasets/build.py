@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from wmtp_jax.data.workers import map_in_workers
@@ -168,10 +168,15 @@ def _join_chunks(
     parts = {split: SplitPart(collections.Counter(), []) for split in splits}
     joined = {(split, kind): _JoinedFile(partial, split, kind) for split in splits for kind in KINDS}
     everything, read = sum(chunk.bytes for chunk in chunks), 0
-    with (
-        Progress(everything / 1e6, process.name, unit="MB", rate="MB") as progress,
-        contextlib.closing(_results(chunks, process, min(workers, len(chunks)))) as results,
-    ):
+    killed = StorageError(
+        "a worker was killed, perhaps for want of memory or by a damaged file; give the same command with fewer "
+        "--workers, or fetch the files again"
+    )
+    if min(workers, len(chunks)) == 1:
+        results = (process(number, chunk) for number, chunk in enumerate(chunks))
+    else:
+        results = map_in_workers(process, enumerate(chunks), min(workers, len(chunks)), when_killed=killed)
+    with Progress(everything / 1e6, process.name, unit="MB", rate="MB") as progress, contextlib.closing(results):
         for number, (chunk, result) in enumerate(zip(chunks, results, strict=True)):
             for split, added in result.items():
                 parts[split].solutions.update(added.solutions)
@@ -185,17 +190,6 @@ def _join_chunks(
                 needed = int(made * (everything / max(read, 1) * _MARGIN - 1))
                 check_room(partial.parent, needed, "about {:.2f} GB are still to be written")
     return parts, joined
-
-
-def _results(chunks: Sequence[Chunk], process: ChunkWorker, workers: int) -> Iterator[dict[str, SplitPart]]:
-    """What becomes of each chunk, in order."""
-    if workers == 1:
-        return (process(number, chunk) for number, chunk in enumerate(chunks))
-    killed = StorageError(
-        "a worker was killed, perhaps for want of memory or by a damaged file; give the same command with fewer "
-        "--workers, or fetch the files again"
-    )
-    return map_in_workers(process, enumerate(chunks), workers, when_killed=killed)
 
 
 def _nothing_left(parts: dict[str, SplitPart]) -> StorageError:
