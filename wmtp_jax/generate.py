@@ -5,6 +5,8 @@ tokens that the extra heads drafted and head 1 confirmed.
 """
 
 import argparse
+import functools
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -88,24 +90,25 @@ def run(arguments: argparse.Namespace) -> None:
     from wmtp_jax.data import encode_prompt, load_tokenizer
     from wmtp_jax.decoding import generate_text, unstack_layers
 
-    directory = model_directory(Path(arguments.model))
+    directory = arguments.model / "export" if (arguments.model / "export").is_dir() else arguments.model
     config, params = converters.load(directory, dtype="float32")
     # A tokenizer that drops repeated spaces is no use for code, but a model of stories may have one.
     tokenizer = load_tokenizer(directory, vocab_size=config.vocab_size, for_code=False)
     prompt = encode_prompt(text, tokenizer)
-    names = ("stop", "max_new_tokens", "temperature", "top_p", "top_k", "speculate", "seed")
+    names = ("max_new_tokens", "temperature", "top_p", "top_k", "speculate", "seed")
     settings = {name: getattr(arguments, name) for name in names}
+    stops = [re.compile("|".join(map(re.escape, arguments.stop)))] if arguments.stop else None
     n_heads = config.n_future_tokens if arguments.speculate else 1
     params = unstack_layers(params, n_heads=n_heads, dtype="float32", donate=True)
-    generate = lambda on_tokens: generate_text(params, config, tokenizer, [prompt], on_tokens=on_tokens, **settings)[0]
+    generate = functools.partial(generate_text, params, config, tokenizer, [prompt], stops=stops, **settings)
 
     start = time.perf_counter()
     calls = []
-    generate(lambda *_: calls.append(None) or len(calls) > 1)  # a few tokens, to compile
+    generate(on_tokens=lambda *_: calls.append(None) or len(calls) > 1)  # a few tokens, to compile
     compiled = time.perf_counter()
     streamer = TextStreamer(tokenizer, prompt, arguments.stop, arguments.show_drafts and sys.stdout.isatty())
     sys.stdout.write(text)
-    result = generate(streamer)
+    (result,) = generate(on_tokens=streamer)
     seconds = time.perf_counter() - compiled
     streamer.finish(result)
     print(_summary(result, config, seconds, compiled - start, arguments), file=sys.stderr)
@@ -120,11 +123,6 @@ def _prompt(argument: str) -> str:
     except UnicodeError as error:
         raise cli.CommandLineError(f"the prompt is not UTF-8 text ({error}); convert it to UTF-8.") from error
     return text
-
-
-def model_directory(path: Path) -> Path:
-    """The model's directory: the path itself, or the export of a training run."""
-    return path / "export" if (path / "export").is_dir() else path
 
 
 def _summary(result: "Generation", config: "ModelConfig", seconds: float, compile_seconds: float, arguments) -> str:
@@ -154,7 +152,7 @@ def _parser() -> cli.ArgumentParser:
         examples=_EXAMPLES,
     )
     add = parser.add_argument
-    add("--model", required=True, metavar="DIR|RUN", help="a model's directory, or a training run's")
+    add("--model", type=Path, required=True, metavar="DIR|RUN", help="a model's directory, or a training run's")
     add("--prompt", required=True, help="text to continue; - reads it from standard input")
     add("--max_new_tokens", type=cli.integer(1), default=256, metavar="N", help="default 256")
     add("--temperature", type=cli.number(0), default=0.0, help="0 (default) is greedy")

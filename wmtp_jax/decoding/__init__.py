@@ -3,13 +3,12 @@
 from wmtp_jax.decoding.cached import unstack_layers
 from wmtp_jax.decoding.generation import DecodingError, Generation, generate, next_token_model
 from wmtp_jax.decoding.sampling import SamplingParams, sampling_probs
-from wmtp_jax.decoding.text import cut, generate_text
+from wmtp_jax.decoding.text import generate_text
 
 __all__ = [
     "DecodingError",
     "Generation",
     "SamplingParams",
-    "cut",
     "generate",
     "generate_text",
     "next_token_model",

@@ -23,8 +23,7 @@ def unstack_layers(params, *, n_heads: int, dtype, donate: bool = False) -> dict
         params: parameters of the model.
         n_heads: number of heads to keep, counted from head 1.
         dtype: of the computation.
-        donate: deletes the stacks of params one by one as they are copied, so that memory never holds the model twice;
-            params cannot be used afterwards.
+        donate: deletes the stacks of params one by one as they are copied, so that memory never holds the model twice.
 
     Returns:
         "trunk" and "heads", lists of one tree per layer; "shared", the rest.
@@ -54,17 +53,15 @@ class CachedModel:
 
     The tokens of a row have successive positions; the one at position p writes slot p of a cache, which must exist, and
     attends to slots 0..p. So rows may be at different positions, and to roll back is to feed an earlier position again.
+
+    Args:
+        layers: from `unstack_layers`.
+        config: the architecture; n_future_tokens is the number of heads among the layers.
+        dtype: of the computation.
+        n_attended: number of slots that hold all tokens fed; None for all slots.
     """
 
     def __init__(self, layers: dict, config: ModelConfig, dtype, n_attended: int | None = None):
-        """Binds parameters and what is static in a compiled program.
-
-        Args:
-            layers: from `unstack_layers`.
-            config: the architecture; n_future_tokens is the number of heads among the layers.
-            dtype: of the computation.
-            n_attended: number of slots that hold all tokens fed; None for all slots.
-        """
         self.n_drafters = config.n_future_tokens - 1
         self._layers, self._config, self._dtype, self._n_attended = layers, config, dtype, n_attended
         self._shared = functools.partial(MTPTransformer(config, dtype).apply, {"params": layers["shared"]})

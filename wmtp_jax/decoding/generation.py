@@ -34,7 +34,7 @@ class Generation:
     Attributes:
         tokens: new ids, with the EOS when one was generated.
         heads: the head that proposed each token: 1, or k > 1 for a draft of head k that head 1 confirmed.
-        stop_reason: "eos"; "length" (max_new_tokens or the end of the context); "stop" (a stop string).
+        stop_reason: "eos"; "length" (max_new_tokens or the end of the context); "stop" (a stop rule, or the callback).
         text: the decoded continuation; filled by `generate_text`.
     """
 
@@ -88,8 +88,7 @@ def generate(
         eos_id: token that ends a continuation.
         speculate: draft with the model's own heads, when it has more than one.
         seed: of all randomness, from 0 to 2**63 - 1.
-        prompt_indices: index of each prompt for the randomness, by default its index in `prompts`; gives a part of a
-            larger job the same draws as within that job.
+        prompt_indices: index of each prompt for the randomness, by default its index in `prompts`.
         batch_size: rows decoded together. Fewer prompts take the next power of two, so few shapes are ever compiled.
         dtype: of computation and KV cache. The two ways agree to rounding only, so compare them in fp32.
         on_tokens: called every few forward passes with (index in prompts, new tokens so far, their heads) for every
@@ -101,7 +100,7 @@ def generate(
     Raises:
         DecodingError: a prompt or a setting that cannot be decoded with.
     """
-    indices = list(range(len(prompts))) if prompt_indices is None else list(prompt_indices)
+    indices = range(len(prompts)) if prompt_indices is None else prompt_indices
     _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size, seed)
     if not prompts:
         return []
@@ -119,10 +118,12 @@ def generate(
     batch_size = min(batch_size, _power_of_two(len(prompts)))
     chunk = _CHUNKS[max(lengths) > _LONG_PROMPT]
     # The last block of drafts may reach past the limit.
-    n_slots = chunk * math.ceil((max(limits) + config.n_future_tokens - 1) / chunk)
+    n_slots = chunk * math.ceil((max(limits) + n_heads - 1) / chunk)
     n_prompt_slots = min(chunk * _power_of_two(math.ceil(max(lengths) / chunk)), n_slots)
 
-    eos, key = -1 if eos_id is None else eos_id, jax.random.key(seed)
+    key = jax.random.key(seed)
+    settings = {"eos_id": -1 if eos_id is None else eos_id, "sampling": sampling, "dtype": dtype}
+    step = functools.partial(decode, layers, config, **settings)
     results: list[Generation | None] = [None] * len(prompts)
     # Prompts of similar length go together: a batch prefills as far as its longest.
     by_length = sorted(range(len(prompts)), key=lambda index: lengths[index])
@@ -135,10 +136,8 @@ def generate(
             lengths_B[row], limits_B[row], indices_B[row] = lengths[index], limits[index], indices[index]
         # Self-speculation is lossless in exact arithmetic; reduced-precision products (TF32) would make ties common.
         with jax.default_matmul_precision("highest"):
-            settings = {"eos_id": eos, "sampling": sampling, "dtype": dtype}
             rows = tokens_BxT, lengths_B, limits_B, key, indices_B
             state = prefill(layers, config, *rows, chunk=chunk, n_prompt_slots=n_prompt_slots, **settings)
-            step = functools.partial(decode, layers, config, **settings)
             for index, result in zip(members, _finish(step, state, lengths_B, members, eos_id, on_tokens), strict=True):
                 results[index] = result
     return results
@@ -153,25 +152,22 @@ def _finish(step, state, lengths_B, members, eos_id, on_tokens) -> list[Generati
     """Runs one batch to its end; the host reads its state only between calls of several passes."""
     stopped = np.zeros(len(lengths_B), bool)
     while True:
-        done, ends = np.asarray(state.done), np.asarray(state.lengths)
+        done, ends, tokens, heads = map(np.asarray, (state.done, state.lengths, state.tokens, state.heads))
+        new = [slice(*bounds) for bounds in zip(lengths_B, ends, strict=True)]
         if on_tokens is not None:
-            tokens, heads = np.asarray(state.tokens), np.asarray(state.heads)
             for row, index in enumerate(members):
                 if not stopped[row]:
-                    new = slice(lengths_B[row], ends[row])
-                    stopped[row] = on_tokens(index, tokens[row, new].tolist(), heads[row, new].tolist())
+                    stopped[row] = on_tokens(index, tokens[row, new[row]].tolist(), heads[row, new[row]].tolist())
             state = dataclasses.replace(state, done=state.done | stopped)
         if np.all(done | stopped):
             break
         state = step(state=state, n_forwards=_FORWARDS_PER_CALL if on_tokens is None else _FORWARDS_PER_CALLBACK)
 
-    tokens, heads = np.asarray(state.tokens), np.asarray(state.heads)
     results = []
     for row in range(len(members)):
-        new = slice(lengths_B[row], ends[row])
         ended = "eos" if eos_id is not None and tokens[row, ends[row] - 1] == eos_id else "length"
         reason = "stop" if stopped[row] else ended
-        results.append(Generation(tokens[row, new].tolist(), heads[row, new].tolist(), reason))
+        results.append(Generation(tokens[row, new[row]].tolist(), heads[row, new[row]].tolist(), reason))
     return results
 
 
@@ -181,20 +177,21 @@ def _power_of_two(n: int) -> int:
 
 def _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_k, eos_id, batch_size, seed) -> None:
     whole = lambda value: isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not (whole(max_new_tokens) and max_new_tokens >= 1):
-        raise DecodingError(f"max_new_tokens is {shown(max_new_tokens)}; expected a positive integer")
-    if not (whole(batch_size) and batch_size >= 1):
-        raise DecodingError(f"batch_size is {shown(batch_size)}; expected a positive integer")
-    if not (whole(seed) and 0 <= seed < 2**63):
-        raise DecodingError(f"seed is {shown(seed)}; expected an integer from 0 to {2**63 - 1}")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise DecodingError(f"temperature is {shown(temperature)}; expected 0 for greedy decoding or a positive number")
-    if not 0 < top_p <= 1:
-        raise DecodingError(f"top_p is {shown(top_p)}; expected a mass in (0, 1], 1 keeps every token")
-    if not (whole(top_k) and top_k >= 0):
-        raise DecodingError(f"top_k is {shown(top_k)}; expected a number of tokens, 0 keeps all of them")
-    if eos_id is not None and not (whole(eos_id) and 0 <= eos_id < config.vocab_size):
-        raise DecodingError(f"eos_id is {shown(eos_id)}, outside the model's vocabulary of {config.vocab_size}")
+    positive = lambda value: whole(value) and value >= 1
+    for name, value, holds, expected in (
+        ("max_new_tokens", max_new_tokens, positive, "a positive integer"),
+        ("batch_size", batch_size, positive, "a positive integer"),
+        ("seed", seed, lambda n: whole(n) and 0 <= n < 2**63, f"an integer from 0 to {2**63 - 1}"),
+        ("temperature", temperature, lambda t: 0 <= t < math.inf, "0 for greedy decoding or a positive number"),
+        ("top_p", top_p, lambda p: 0 < p <= 1, "a mass in (0, 1], 1 keeps every token"),
+        ("top_k", top_k, lambda k: whole(k) and k >= 0, "a number of tokens, 0 keeps all of them"),
+    ):
+        if not holds(value):
+            raise DecodingError(f"{name} is {shown(value)}; expected {expected}")
+    vocabulary = f"the model's vocabulary of {config.vocab_size}"
+    is_token = lambda value: whole(value) and 0 <= value < config.vocab_size
+    if eos_id is not None and not is_token(eos_id):
+        raise DecodingError(f"eos_id is {shown(eos_id)}, outside {vocabulary}")
     if len(indices) != len(prompts):
         raise DecodingError(
             f"{len(indices)} prompt_indices were given for {len(prompts)} prompts; expected one for each prompt"
@@ -208,8 +205,8 @@ def _validate(config, prompts, indices, max_new_tokens, temperature, top_p, top_
                 f"{config.max_seq_len}; shorten it to at most {config.max_seq_len - 1}"
             )
         for token in prompt:
-            if not (whole(token) and 0 <= token < config.vocab_size):
+            if not is_token(token):
                 raise DecodingError(
-                    f"prompt {index} holds {shown(token)}, which is no token of the model's vocabulary of "
-                    f"{config.vocab_size}; was it encoded with another tokenizer?"
+                    f"prompt {index} holds {shown(token)}, which is no token of {vocabulary}; "
+                    "was it encoded with another tokenizer?"
                 )

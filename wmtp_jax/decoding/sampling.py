@@ -25,29 +25,22 @@ class SamplingParams:
 
 
 def sampling_probs(logits: jax.Array, sampling: SamplingParams) -> jax.Array:
-    """Probabilities after temperature, then top-k, then top-p (Holtzman et al. 2019, arXiv 1904.09751).
+    """Probabilities of logits [..., V] after temperature, top-k and top-p: fp32, zero outside the filters, sum 1.
 
-    The nucleus is the smallest set of most probable tokens whose mass reaches top_p; the most probable token is always
-    in it. Equal probabilities rank by token id, so both filters keep a definite set.
-
-    Args:
-        logits: [..., V].
-        sampling: temperature and filters.
-
-    Returns:
-        fp32 [..., V], zero outside the filters, summing to 1.
+    The nucleus (Holtzman et al. 2019, arXiv 1904.09751) is the smallest set of most probable tokens whose mass reaches
+    top_p, never empty. Equal probabilities rank by token id, so both filters keep a definite set.
     """
     probabilities = jax.nn.softmax(logits.astype(jnp.float32) / sampling.temperature, axis=-1)
     if sampling.top_p is None and sampling.top_k is None:
         return probabilities
     order = jnp.argsort(-probabilities, axis=-1, stable=True)
     ranked = jnp.take_along_axis(probabilities, order, axis=-1)
+    rank = jnp.arange(ranked.shape[-1])
     if sampling.top_k is not None:
-        ranked = jnp.where(jnp.arange(ranked.shape[-1]) < sampling.top_k, ranked, 0.0)
+        ranked = jnp.where(rank < sampling.top_k, ranked, 0.0)
         ranked = ranked / ranked.sum(axis=-1, keepdims=True)
     if sampling.top_p is not None:
         mass_before = jnp.cumsum(ranked, axis=-1) - ranked
-        first = jnp.arange(ranked.shape[-1]) == 0
-        ranked = jnp.where(first | (mass_before < sampling.top_p), ranked, 0.0)
+        ranked = jnp.where((rank == 0) | (mass_before < sampling.top_p), ranked, 0.0)
         ranked = ranked / ranked.sum(axis=-1, keepdims=True)
     return jnp.take_along_axis(ranked, jnp.argsort(order, axis=-1), axis=-1)

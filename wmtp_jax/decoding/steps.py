@@ -63,12 +63,11 @@ def prefill(
     score matrix of the attention stays at [B, H, chunk, n_prompt_slots].
 
     Args:
-        layers: parameters, see `unstack_layers`.
-        config: the architecture; n_future_tokens is the number of heads among them.
+        layers: from `unstack_layers`, of as many heads as the architecture has.
+        config: the architecture.
         tokens: int32 [B, T], prompts padded on the right; T is a multiple of chunk.
         lengths: int32 [B], of the prompts; 0 for a row that is not in use.
-        limits: int32 [B], longest sequence per row, at most T - n_future_tokens + 1: a block of drafts may begin with
-            its last token.
+        limits: int32 [B], as in `DecodeState`, at most T - N + 1: a block of drafts may begin with the last token.
         key: of all randomness.
         indices: int32 [B], tells the rows' random numbers apart.
         eos_id: token that ends a row, -1 for none.
@@ -76,9 +75,6 @@ def prefill(
         chunk: positions per pass.
         n_prompt_slots: slots that hold every prompt; the others are not read.
         dtype: of the computation.
-
-    Returns:
-        The state after the first token.
     """
     model, B = CachedModel(layers, config, dtype, n_prompt_slots), tokens.shape[0]
     last_Bx1 = jnp.maximum(lengths - 1, 0)[:, None]
@@ -119,19 +115,8 @@ def decode(
     """Up to n_forwards forward passes over the batch; stops when every row is done.
 
     Each pass feeds the last token and the drafts, keeps the drafts that head 1 confirms and adds head 1's own token
-    (Gloeckle et al. 2024, arXiv 2404.19737, section 3.2). With N = 1 this is ordinary decoding.
-
-    Args:
-        layers: parameters, see `unstack_layers`.
-        config: the architecture; n_future_tokens is the number of heads among them.
-        state: from `prefill` or an earlier `decode`; its buffers are reused.
-        eos_id: token that ends a row, -1 for none.
-        sampling: None for greedy.
-        n_forwards: largest number of passes.
-        dtype: of the computation.
-
-    Returns:
-        The state after them.
+    (Gloeckle et al. 2024, arXiv 2404.19737, section 3.2). With N = 1 this is ordinary decoding. The buffers of the
+    state, from `prefill` or an earlier `decode`, are reused.
     """
     model, block = CachedModel(layers, config, dtype), jnp.arange(config.n_future_tokens)
 

@@ -1,6 +1,5 @@
 """Answers of a model to problems: decoded, written to a sample file, or judged at once during training."""
 
-import bisect
 import dataclasses
 import hashlib
 import os
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wmtp_jax.data import Tokenizer, encode_prompt
-from wmtp_jax.decoding import Generation, generate, unstack_layers
+from wmtp_jax.decoding import generate_text, unstack_layers
 from wmtp_jax.evaluation.problems import EvaluationError, Problem
 from wmtp_jax.evaluation.samples import Answer, RowFile, draft_measures
 from wmtp_jax.model import ModelConfig
@@ -75,21 +74,12 @@ def answer_problems(
         DecodingError: a prompt that does not fit the context, or a setting that makes no sense.
     """
     prompts = [encode_prompt(problem.prompt, tokenizer) for problem in problems]
-    rules = [re.compile(problem.stop) for problem in problems]
-
-    def ended(i: int, tokens: list[int], heads: list[int]) -> bool:
-        return rules[i].search(tokenizer.decode_continuation(prompts[i], tokens)) is not None
-
+    stops = [re.compile(problem.stop) for problem in problems]
     settings = dataclasses.asdict(decoding) | {"dtype": jnp.dtype(decoding.dtype)}
-    results = generate(
-        params, config, prompts, eos_id=tokenizer.eos_id, prompt_indices=indices, on_tokens=ended, **settings
-    )
     answers = []
-    for problem, prompt, rule, result in zip(problems, prompts, rules, results, strict=True):
-        result = _cut(tokenizer, prompt, rule, result)
-        text = problem.answer(tokenizer.decode_continuation(prompt, result.tokens))
+    for result in generate_text(params, config, tokenizer, prompts, stops=stops, prompt_indices=indices, **settings):
         accepted = result.accepted(config.n_future_tokens) if decoding.speculate else []
-        answers.append(Answer(text, result.stop_reason, len(result.tokens), result.forward_passes, accepted))
+        answers.append(Answer(result.text, result.stop_reason, len(result.tokens), result.forward_passes, accepted))
     return answers
 
 
@@ -183,12 +173,3 @@ def model_digest(config: ModelConfig, params) -> str:
     for leaf in jax.tree.leaves(params):
         digest.update(np.ascontiguousarray(leaf).view(np.uint8))
     return digest.hexdigest()
-
-
-def _cut(tokenizer: Tokenizer, prompt: list[int], rule: re.Pattern, result: Generation) -> Generation:
-    """The result up to the token that completes the stop rule's match, whenever that was noticed."""
-    matches = lambda n: rule.search(tokenizer.decode_continuation(prompt, result.tokens[:n])) is not None
-    if not matches(len(result.tokens)):
-        return result
-    n = bisect.bisect_left(range(len(result.tokens)), True, key=lambda last: matches(last + 1)) + 1
-    return dataclasses.replace(result, tokens=result.tokens[:n], heads=result.heads[:n], stop_reason="stop")

@@ -1,8 +1,7 @@
 """Per-head normalised cross-entropy (DESIGN 4: mask, weights, normaliser) and value losses."""
 
 from wmtp_jax.losses.chunks import chunk_logits, scan_chunks
-from wmtp_jax.losses.cross_entropy import linear_cross_entropy
-from wmtp_jax.losses.scores import token_scores
+from wmtp_jax.losses.cross_entropy import linear_cross_entropy, token_scores
 from wmtp_jax.losses.targets import coefficients, head_targets, shifted, target_weights, valid_targets
 
 __all__ = [

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 
 def scan_chunks(body: Callable, init: Any, arrays: tuple[jax.Array, ...], chunk_length: int) -> tuple[Any, Any]:
-    """`jax.lax.scan` over chunks of (head, positions).
+    """`jax.lax.scan` over chunks of (head, positions); the batch axis stays whole, hence sharded as it was.
 
-    The batch axis inside a chunk stays whole, hence sharded as it was. The last chunk of a row is padded with zeros:
-    what the body adds to the carry must not count positions whose mask or coefficient is 0.
+    The last chunk of a row is padded with zeros: what the body adds to the carry must not count positions whose mask
+    or coefficient is 0.
 
     Args:
         body: (carry, chunk) -> (carry, outputs); the chunk is a tuple with the arrays' [B, C, ...], each output is

@@ -1,4 +1,4 @@
-"""Cross-entropy of all heads, straight from hidden states, without ever holding all logits."""
+"""Loss and rank of given tokens under all heads, straight from hidden states, without ever holding all logits."""
 
 import functools
 
@@ -18,7 +18,6 @@ def linear_cross_entropy(
 ) -> tuple[jax.Array, jax.Array]:
     """sum_{k,b,t} coefficient * nll with nll = logsumexp(h W) - (h W)[target], per token in fp32.
 
-    One scan over chunks of (head, positions); the batch axis inside a chunk stays whole, hence sharded as it was.
     Under differentiation the gradients of hidden states and kernel are formed in the forward pass, chunk by chunk
     (three matmuls a chunk), so no logits are kept. Coefficients and nll carry no gradient.
 
@@ -40,11 +39,30 @@ def linear_cross_entropy(
     return loss, jax.lax.stop_gradient(nll)
 
 
+def token_scores(
+    hidden_NxBxSxD: jax.Array, kernel_DxV: jax.Array, targets_NxBxS: jax.Array, chunk_length: int = 128
+) -> tuple[jax.Array, jax.Array]:
+    """Scores of given tokens, for evaluation; arguments as of `linear_cross_entropy`.
+
+    Returns:
+        nll_NxBxS fp32 in nats; rank_NxBxS int32, the number of tokens with a larger logit.
+    """
+
+    def body(_, chunk):
+        h_BxCxD, target_BxC = chunk
+        logits_BxCxV, picked_BxCx1, lse_BxC = _chunk_scores(h_BxCxD, kernel_DxV, target_BxC)
+        rank_BxC = jnp.sum(logits_BxCxV > picked_BxCx1, axis=-1, dtype=jnp.int32)
+        return None, (lse_BxC - picked_BxCx1[..., 0], rank_BxC)
+
+    return scan_chunks(body, None, (hidden_NxBxSxD, targets_NxBxS), chunk_length)[1]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _summed(hidden, kernel, targets, coefficients, chunk_length):
     def body(loss, chunk):
         h_BxCxD, target_BxC, coefficient_BxC = chunk
-        _, nll_BxC, _ = _chunk_nll(h_BxCxD, kernel, target_BxC)
+        _, picked_BxCx1, lse_BxC = _chunk_scores(h_BxCxD, kernel, target_BxC)
+        nll_BxC = lse_BxC - picked_BxCx1[..., 0]
         return loss + jnp.sum(coefficient_BxC * nll_BxC), nll_BxC
 
     return scan_chunks(body, jnp.float32(0), (hidden, targets, coefficients), chunk_length)
@@ -56,7 +74,8 @@ def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
     def body(carry, chunk):
         loss, dw_DxV = carry
         h_BxCxD, target_BxC, coefficient_BxC = chunk
-        logits_BxCxV, nll_BxC, lse_BxC = _chunk_nll(h_BxCxD, w_DxV, target_BxC)
+        logits_BxCxV, picked_BxCx1, lse_BxC = _chunk_scores(h_BxCxD, w_DxV, target_BxC)
+        nll_BxC = lse_BxC - picked_BxCx1[..., 0]
         is_target = target_BxC[..., None] == jnp.arange(w_DxV.shape[1])
         dlogits = coefficient_BxC[..., None] * (jnp.exp(logits_BxCxV - lse_BxC[..., None]) - is_target)
         dlogits = dlogits.astype(hidden.dtype)
@@ -78,8 +97,8 @@ def _summed_bwd(chunk_length, residuals, cotangents):
 _summed.defvjp(_summed_fwd, _summed_bwd)
 
 
-def _chunk_nll(h_BxCxD, kernel_DxV, target_BxC):
+def _chunk_scores(h_BxCxD, kernel_DxV, target_BxC):
+    """Logits, those of the targets, and the logarithm of the sum of their exponentials."""
     logits_BxCxV = chunk_logits(h_BxCxD, kernel_DxV)
-    lse_BxC = jax.nn.logsumexp(logits_BxCxV, axis=-1)
-    picked_BxC = jnp.take_along_axis(logits_BxCxV, target_BxC[..., None], axis=-1)[..., 0]
-    return logits_BxCxV, lse_BxC - picked_BxC, lse_BxC
+    picked_BxCx1 = jnp.take_along_axis(logits_BxCxV, target_BxC[..., None], axis=-1)
+    return logits_BxCxV, picked_BxCx1, jax.nn.logsumexp(logits_BxCxV, axis=-1)

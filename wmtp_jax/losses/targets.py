@@ -25,12 +25,8 @@ def valid_targets(target_mask_BxS: jax.Array, segment_ids_BxS: jax.Array, n_head
     Returns:
         bool [N, B, S].
     """
-
-    def valid(k):
-        same_document = (segment_ids_BxS == shifted(segment_ids_BxS, k)) & (segment_ids_BxS != 0)
-        return same_document & shifted(target_mask_BxS, k)
-
-    return jnp.stack([valid(k) for k in range(1, n_heads + 1)])
+    same_document = (segment_ids_BxS == head_targets(segment_ids_BxS, n_heads)) & (segment_ids_BxS != 0)
+    return same_document & head_targets(target_mask_BxS, n_heads)
 
 
 def target_weights(weights_BxS: jax.Array, valid_NxBxS: jax.Array) -> jax.Array:
@@ -38,9 +34,7 @@ def target_weights(weights_BxS: jax.Array, valid_NxBxS: jax.Array) -> jax.Array:
 
     A weight belongs to the target token, so all heads that predict a token share it.
     """
-    n_heads = valid_NxBxS.shape[0]
-    shared = jnp.stack([shifted(weights_BxS.astype(jnp.float32), k) for k in range(1, n_heads + 1)])
-    return jnp.where(valid_NxBxS, shared, 0.0)
+    return jnp.where(valid_NxBxS, head_targets(weights_BxS.astype(jnp.float32), len(valid_NxBxS)), 0.0)
 
 
 def coefficients(weights_NxBxS: jax.Array, head_weights_N: jax.Array, denominators_N: jax.Array) -> jax.Array:

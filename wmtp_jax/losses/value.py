@@ -1,34 +1,19 @@
-"""Losses of the critic; each is (unreduced sum, denominator), divided once after accumulation."""
+"""Losses of the critic: fp32 scalars (sum, denominator) over the mask, divided once after accumulation."""
 
 import chex
 import jax
 import jax.numpy as jnp
 
 
-def _sum_and_count(losses, mask) -> tuple[jax.Array, jax.Array]:
-    return jnp.sum(jnp.where(mask, losses, 0.0)), jnp.sum(mask).astype(jnp.float32)
-
-
 def value_cross_entropy(value_logits: jax.Array, targets: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Binary cross-entropy of the value, the predicted probability that the whole solution is correct.
+    """Binary cross-entropy of the value, the predicted probability that the whole solution is correct, in nats.
 
         l = -G ln sigmoid(x) - (1 - G) ln sigmoid(-x) = max(x, 0) - G x + ln(1 + exp(-|x|))
 
-    Args:
-        value_logits: [B, S] float, x; V = sigmoid(x).
-        targets: [B, S] float, returns G in [0, 1]; constants.
-        mask: [B, S], the states that are trained.
-
-    Returns:
-        (sum, denominator), fp32 scalars: the loss in nats over all states of the mask, and their number.
+    Value logits x [B, S] float, V = sigmoid(x); targets [B, S] float, constant returns G in [0, 1]; mask [B, S], the
+    positions that are trained.
     """
-    chex.assert_rank([value_logits, targets, mask], 2)
-    chex.assert_type([value_logits, targets], float)
-    chex.assert_equal_shape([value_logits, targets, mask])
-    mask_BxS = mask != 0
-    # What lies outside the mask may be NaN: it must not reach the gradient through a product with 0.
-    x_BxS = jnp.where(mask_BxS, value_logits.astype(jnp.float32), 0.0)
-    g_BxS = jnp.where(mask_BxS, jax.lax.stop_gradient(targets).astype(jnp.float32), 0.0)
+    (x_BxS, g_BxS), mask_BxS = _checked([value_logits, jax.lax.stop_gradient(targets)], mask, rank=2)
     return _sum_and_count(jax.nn.softplus(x_BxS) - g_BxS * x_BxS, mask_BxS)
 
 
@@ -43,21 +28,16 @@ def clipped_value_loss(
         values: [B, S] float, V.
         anchor_values: [B, S] float, V' of the EMA target critic; constants.
         targets: [B, S] float, returns G; constants.
-        mask: [B, S], the states that are trained.
+        mask: [B, S], the positions that are trained.
         clip: how far V may move from V' before its gain stops counting, > 0.
 
     Returns:
-        (sum, denominator), fp32 scalars over the states of the mask.
+        (sum, denominator).
 
     Source: value clipping of PPO's reference implementation, see Engstrom et al. 2020 (arXiv 2005.12729), section 3.
     """
-    chex.assert_rank([values, anchor_values, targets, mask], 2)
-    chex.assert_type([values, anchor_values, targets], float)
-    chex.assert_equal_shape([values, anchor_values, targets, mask])
-    mask_BxS = mask != 0
-    v_BxS = jnp.where(mask_BxS, values.astype(jnp.float32), 0.0)
-    anchor_BxS = jnp.where(mask_BxS, jax.lax.stop_gradient(anchor_values).astype(jnp.float32), 0.0)
-    g_BxS = jnp.where(mask_BxS, jax.lax.stop_gradient(targets).astype(jnp.float32), 0.0)
+    anchor_values, targets = jax.lax.stop_gradient((anchor_values, targets))
+    (v_BxS, anchor_BxS, g_BxS), mask_BxS = _checked([values, anchor_values, targets], mask, rank=2)
     clipped_BxS = anchor_BxS + jnp.clip(v_BxS - anchor_BxS, -clip, clip)
     losses_BxS = 0.5 * jnp.maximum((v_BxS - g_BxS) ** 2, (clipped_BxS - g_BxS) ** 2)
     return _sum_and_count(losses_BxS, mask_BxS)
@@ -66,23 +46,25 @@ def clipped_value_loss(
 def pairwise_ranking_loss(
     correct_logits: jax.Array, incorrect_logits: jax.Array, pair_mask: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A correct solution of a problem should be valued above an incorrect one of the same problem.
+    """A correct solution of a problem should be valued above an incorrect one of the same problem; in nats.
 
         l = -ln sigmoid(x_correct - x_incorrect),   x the value logit before the last token
 
-    Args:
-        correct_logits: [P] float, one correct solution per pair.
-        incorrect_logits: [P] float, an incorrect solution of the same problem.
-        pair_mask: [P], which pairs exist (the rest pads a fixed shape).
-
-    Returns:
-        (sum, denominator), fp32 scalars: the loss in nats over the pairs, and their number.
+    Logits [P] float, one correct and one incorrect solution of a problem per pair; pair_mask [P], which pairs exist.
 
     Source: Bradley and Terry 1952; as a reward-model loss, Ouyang et al. 2022 (arXiv 2203.02155), equation 1.
     """
-    chex.assert_rank([correct_logits, incorrect_logits, pair_mask], 1)
-    chex.assert_type([correct_logits, incorrect_logits], float)
-    chex.assert_equal_shape([correct_logits, incorrect_logits, pair_mask])
-    mask_P = pair_mask != 0
-    margin_P = correct_logits.astype(jnp.float32) - incorrect_logits.astype(jnp.float32)
-    return _sum_and_count(jax.nn.softplus(-jnp.where(mask_P, margin_P, 0.0)), mask_P)
+    (correct_P, incorrect_P), mask_P = _checked([correct_logits, incorrect_logits], pair_mask, rank=1)
+    return _sum_and_count(jax.nn.softplus(incorrect_P - correct_P), mask_P)
+
+
+def _checked(arrays: list[jax.Array], mask: jax.Array, *, rank: int) -> tuple[list[jax.Array], jax.Array]:
+    """The arrays in fp32, 0 outside the mask: a NaN there must not reach the gradient through a product with 0."""
+    chex.assert_rank([*arrays, mask], rank)
+    chex.assert_type(arrays, float)
+    chex.assert_equal_shape([*arrays, mask])
+    return [jnp.where(mask != 0, x.astype(jnp.float32), 0.0) for x in arrays], mask != 0
+
+
+def _sum_and_count(losses, mask) -> tuple[jax.Array, jax.Array]:
+    return jnp.sum(jnp.where(mask, losses, 0.0)), jnp.sum(mask).astype(jnp.float32)

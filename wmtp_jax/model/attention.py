@@ -5,21 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 
-ATTENTION = ("dense", "blocked")
 _QUERY_BLOCK = 128
 
 
 def dense_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> jax.Array:
     """softmax(q k / sqrt(Q)) v with the whole S x S matrix, causal and within segments; softmax in fp32.
 
-    Args:
-        q_BxSxHxQ: rotated queries; H is a multiple of K.
-        k_BxSxKxQ: rotated keys.
-        v_BxSxKxQ: values.
-        segment_ids_BxS: int, equal within a document; None means one document per row.
-
-    Returns:
-        [B, S, H, Q], in the dtype of the queries.
+    Queries and keys are rotated, H is a multiple of K, and None means one document per row. Returns [B, S, H, Q], in
+    the dtype of the queries.
     """
     mask = None
     if segment_ids_BxS is not None:
@@ -35,27 +28,26 @@ def blocked_attention(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids_BxS=None) -> 
     B, S, H, Q = q_BxSxHxQ.shape
     n_blocks = -(-S // _QUERY_BLOCK)
     padding = n_blocks * _QUERY_BLOCK - S
-    in_blocks = lambda x: jnp.moveaxis(
-        jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2)).reshape(B, n_blocks, _QUERY_BLOCK, *x.shape[2:]),
-        1,
-        0,
-    )
     if segment_ids_BxS is None:
         segment_ids_BxS = jnp.ones((B, S), jnp.int32)
-    key_index = jnp.arange(S)
+
+    def in_blocks(x):
+        x = jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(B, n_blocks, _QUERY_BLOCK, *x.shape[2:]), 1, 0)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def attend(q_block, segments_block, first):
-        causal = key_index[None, :] <= first + jnp.arange(_QUERY_BLOCK)[:, None]
+    def attend(block):
+        q_block, segments_block, first = block
+        causal = jnp.arange(S)[None, :] <= first + jnp.arange(_QUERY_BLOCK)[:, None]
         same = segments_block[:, :, None] == segment_ids_BxS[:, None, :]
         return jax.nn.dot_product_attention(q_block, k_BxSxKxQ, v_BxSxKxQ, mask=(causal & same)[:, None])
 
-    def body(_, block):
-        return None, attend(*block)
-
     firsts = jnp.arange(n_blocks) * _QUERY_BLOCK
-    _, out = jax.lax.scan(body, None, (in_blocks(q_BxSxHxQ), in_blocks(segment_ids_BxS), firsts))
+    out = jax.lax.map(attend, (in_blocks(q_BxSxHxQ), in_blocks(segment_ids_BxS), firsts))
     return jnp.moveaxis(out, 0, 1).reshape(B, n_blocks * _QUERY_BLOCK, H, Q)[:, :S]
+
+
+ATTENTION = {"dense": dense_attention, "blocked": blocked_attention}
 
 
 def empty_cache(batch_size: int, n_slots: int, n_kv_heads: int, head_dim: int, dtype) -> dict[str, jax.Array]:

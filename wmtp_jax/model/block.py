@@ -1,15 +1,40 @@
 """One LLaMA layer: attention and SwiGLU, each behind an RMS norm and a residual."""
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from wmtp_jax.model.attention import blocked_attention, cached_attention, dense_attention, update_cache
+from wmtp_jax.model.attention import ATTENTION, cached_attention, update_cache
 from wmtp_jax.model.config import ModelConfig
-from wmtp_jax.model.linear import linear
 from wmtp_jax.model.rope import apply_rope
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def linear(spec: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """einsum(spec, x, kernel) of one dtype, such as "BSD,DF->BSF"; reverse-mode differentiation only (no jax.jvp).
+
+    Autodiff forms the kernel's gradient as (cotangent, x), of which XLA's CPU backend transposes the cotangent, with
+    all that was fused into it, and the result back; as (x, cotangent) it transposes x, which several kernels share.
+    """
+    return jnp.einsum(spec, x, kernel)
+
+
+def _linear_fwd(spec, x, kernel):
+    return jnp.einsum(spec, x, kernel), (x, kernel)
+
+
+def _linear_bwd(spec, residuals, cotangent):
+    x, kernel = residuals
+    inputs, output = spec.split("->")
+    of_x, of_kernel = inputs.split(",")
+    dx = jnp.einsum(f"{output},{of_kernel}->{of_x}", cotangent, kernel)
+    return dx, jnp.einsum(f"{of_x},{output}->{of_kernel}", x, cotangent)
+
+
+linear.defvjp(_linear_fwd, _linear_bwd)
 
 
 def _kernel(module: nn.Module, name: str, shape, axes, fan_in: int) -> jax.Array:
@@ -38,16 +63,14 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions, over a sequence or over a KV cache."""
+    """Grouped-query attention with rotary positions, over a sequence or over a KV cache (see `Block`)."""
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
     implementation: str = "dense"
 
     @nn.compact
-    def __call__(
-        self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, query_positions=None, n_attended=None
-    ):
+    def __call__(self, x_BxSxD, rope, segment_ids, positions, cache, query_positions, n_attended):
         D, H, K, Q = self.config.dim, self.config.n_heads, self.config.n_kv_heads, self.config.head_dim
         wq = _kernel(self, "wq", (D, H, Q), ("embed", "heads", "head_dim"), D)
         wk = _kernel(self, "wk", (D, K, Q), ("embed", "kv_heads", "head_dim"), D)
@@ -58,8 +81,7 @@ class Attention(nn.Module):
         k_BxSxKxQ = apply_rope(linear("BSD,DKQ->BSKQ", x_BxSxD, wk), rope)
         v_BxSxKxQ = linear("BSD,DKQ->BSKQ", x_BxSxD, wv)
         if cache is None:
-            attend = blocked_attention if self.implementation == "blocked" else dense_attention
-            out_BxSxHxQ = attend(q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids)
+            out_BxSxHxQ = ATTENTION[self.implementation](q_BxSxHxQ, k_BxSxKxQ, v_BxSxKxQ, segment_ids)
         else:
             cache = update_cache(cache, k_BxSxKxQ, v_BxSxKxQ, positions[:, 0])
             out_BxSxHxQ = cached_attention(q_BxSxHxQ, cache, take_tokens(positions, query_positions), n_attended)
@@ -83,22 +105,24 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm layer: attention and feed-forward, each added to the residual stream."""
+    """One pre-norm layer: attention and feed-forward, each added to the residual stream.
+
+    Takes x [B, S, D], the cosines and sines of `rope_table`, and over a whole sequence segment_ids [B, S] or None. Over
+    a cache of `empty_cache`: positions [B, S] of the tokens, query_positions [B, R], indices of the tokens whose output
+    is wanted (None for all), and n_attended as of `cached_attention`. Returns [B, S or R, D] and the new cache.
+    """
 
     config: ModelConfig
     dtype: jnp.dtype = jnp.float32
     implementation: str = "dense"
 
-    def setup(self):
-        self.attention = Attention(self.config, self.dtype, self.implementation)
-        self.feed_forward = FeedForward(self.config, self.dtype)
-        self.attention_norm = RMSNorm(self.config.norm_eps, self.dtype)
-        self.ffn_norm = RMSNorm(self.config.norm_eps, self.dtype)
-
+    @nn.compact
     def __call__(
         self, x_BxSxD, rope, segment_ids=None, positions=None, cache=None, query_positions=None, n_attended=None
     ):
-        normed = self.attention_norm(x_BxSxD)
-        attended, cache = self.attention(normed, rope, segment_ids, positions, cache, query_positions, n_attended)
+        normed = RMSNorm(self.config.norm_eps, self.dtype, name="attention_norm")(x_BxSxD)
+        attention = Attention(self.config, self.dtype, self.implementation, name="attention")
+        attended, cache = attention(normed, rope, segment_ids, positions, cache, query_positions, n_attended)
         x_BxSxD = take_tokens(x_BxSxD, query_positions) + attended
-        return x_BxSxD + self.feed_forward(self.ffn_norm(x_BxSxD)), cache
+        normed = RMSNorm(self.config.norm_eps, self.dtype, name="ffn_norm")(x_BxSxD)
+        return x_BxSxD + FeedForward(self.config, self.dtype, name="feed_forward")(normed), cache

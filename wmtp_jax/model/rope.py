@@ -16,15 +16,7 @@ def _llama3_scaled(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
 
 
 def rope_table(positions: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of every rotation angle.
-
-    Args:
-        positions: [B, S] integer positions.
-        config: gives head_dim, rope_theta and rope_scaling.
-
-    Returns:
-        cos, sin: fp32 [B, S, 1, Q/2], to be broadcast over heads.
-    """
+    """Cosine and sine of the rotation angles of integer positions [B, S]: fp32 [B, S, 1, Q/2], broadcast over heads."""
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
     frequencies = config.rope_theta**-exponents
     if config.rope_scaling is not None:

@@ -18,18 +18,6 @@ REMAT = {
 }
 
 
-class Embedding(nn.Module):
-    """Token embeddings [V, D]."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self) -> jax.Array:
-        V, D = self.config.vocab_size, self.config.dim
-        init = nn.with_logical_partitioning(nn.initializers.normal(D**-0.5), ("vocab", "embed"))
-        return self.param("embedding", init, (V, D), jnp.float32)
-
-
 class Unembedding(nn.Module):
     """Output kernel [D, V], absent when embeddings are tied."""
 
@@ -63,7 +51,9 @@ class MTPTransformer(nn.Module):
         if self.attention not in ATTENTION:
             raise ModelConfigError(f"attention is {self.attention!r}; expected one of {', '.join(ATTENTION)}")
         block = Block if self.remat == "none" else nn.remat(Block, policy=REMAT[self.remat], prevent_cse=False)
-        self.tok_embeddings = Embedding(self.config)
+        V, D = self.config.vocab_size, self.config.dim
+        init = nn.with_logical_partitioning(nn.initializers.normal(D**-0.5), ("vocab", "embed"))
+        self.tok_embeddings = nn.Embed(V, D, embedding_init=init)
         self.trunk = block(self.config, self.dtype, self.attention)
         self.heads = block(self.config, self.dtype, self.attention)
         self.norm = RMSNorm(self.config.norm_eps, self.dtype)
@@ -72,7 +62,7 @@ class MTPTransformer(nn.Module):
 
     def embedded(self, tokens_BxS) -> jax.Array:
         """Embeddings of tokens: [B, S, D]."""
-        return jnp.take(self.tok_embeddings(), tokens_BxS, axis=0).astype(self.dtype)
+        return jnp.take(self.tok_embeddings.embedding, tokens_BxS, axis=0).astype(self.dtype)
 
     def trunk_states(self, tokens_BxS, segment_ids_BxS=None) -> jax.Array:
         """Output of the last trunk layer, before any norm: [B, S, D]."""
@@ -101,7 +91,7 @@ class MTPTransformer(nn.Module):
 
     def unembedding(self) -> jax.Array:
         """The kernel [D, V] (fp32) that turns head states into logits."""
-        return self.tok_embeddings().T if self.config.tie_embeddings else self.output()
+        return self.tok_embeddings.embedding.T if self.config.tie_embeddings else self.output()
 
     def logits(self, states) -> jax.Array:
         """fp32 logits [..., V] of head states [..., D]."""
@@ -109,14 +99,9 @@ class MTPTransformer(nn.Module):
         return jnp.matmul(states, kernel, preferred_element_type=jnp.float32)
 
     def __call__(self, tokens_BxS, segment_ids=None) -> jax.Array:
-        """Logits of every head.
+        """Logits of every head, fp32 [B, S, N, V]: entry [b, t, k] is the distribution of token t + k + 1.
 
-        Args:
-            tokens_BxS: [B, S] token ids.
-            segment_ids: [B, S], equal within a document and 0 on padding; None means one document per row.
-
-        Returns:
-            fp32 [B, S, N, V]: entry [b, t, k] is the distribution of token t + k + 1.
+        Segment ids [B, S] are equal within a document and 0 on padding; None means one document per row.
         """
         states_NxBxSxD = self.head_states(self.trunk_states(tokens_BxS, segment_ids), segment_ids)
         return self.logits(jnp.moveaxis(states_NxBxSxD, 0, 2))

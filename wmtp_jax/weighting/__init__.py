@@ -10,7 +10,6 @@ from wmtp_jax.weighting.advantages import (
 )
 from wmtp_jax.weighting.controls import random_weights, shuffled_weights, solution_mean_weights, uniform_weights
 from wmtp_jax.weighting.diagnostics import (
-    AreaUnderCurve,
     area_under_curve,
     collapse_warnings,
     explained_variance,
@@ -23,12 +22,10 @@ from wmtp_jax.weighting.surprise import (
     SURPRISE_FEATURES,
     next_token_surprise,
     running_surprise,
-    surprise_features,
     token_surprise,
     untrained_score,
 )
 from wmtp_jax.weighting.token_weights import (
-    NORMALIZATIONS,
     Statistics,
     init_statistics,
     read_statistics,
@@ -37,9 +34,7 @@ from wmtp_jax.weighting.token_weights import (
 )
 
 __all__ = [
-    "NORMALIZATIONS",
     "SURPRISE_FEATURES",
-    "AreaUnderCurve",
     "Statistics",
     "WeightingError",
     "area_under_curve",
@@ -57,7 +52,6 @@ __all__ = [
     "running_surprise",
     "shuffled_weights",
     "solution_mean_weights",
-    "surprise_features",
     "td_error_metrics",
     "td_errors",
     "token_advantages",

@@ -9,38 +9,31 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from wmtp_jax.losses import shifted
 from wmtp_jax.weighting.masked import as_tokens, require
 
 
 def value_positions(target_mask: jax.Array) -> jax.Array:
     """Positions whose value is read and trained: t is one when token t + 1 is a target. [B, S] -> [B, S] bool."""
     chex.assert_rank(target_mask, 2)
-    return jnp.pad(target_mask[:, 1:] != 0, ((0, 0), (0, 1)))
+    return shifted(target_mask != 0, 1)
 
 
 def before_last_token(values: jax.Array, target_mask: jax.Array) -> jax.Array:
     """The value before the last response token, V_{e-1}: the critic's verdict on the whole solution.
 
-    Args:
-        values: [B, S], values or value logits, values[b, t] after reading x_0..x_t.
-        target_mask: [B, S], one contiguous response per row; a row without targets gets 0.
-
-    Returns:
-        [B], of the dtype of `values`.
+    Values or value logits [B, S], target_mask [B, S] -> [B], of the dtype of the values; 0 for a row without targets.
     """
     chex.assert_rank([values, target_mask], 2)
     chex.assert_equal_shape([values, target_mask])
-    value_positions_BxS = value_positions(target_mask)
-    last_BxS = value_positions_BxS & ~jnp.pad(value_positions_BxS[:, 1:], ((0, 0), (0, 1)))
+    last_BxS = _last_of_run(value_positions(target_mask))
     return jnp.sum(jnp.where(last_BxS, values, jnp.zeros_like(values)), axis=1)
 
 
 def td_errors(values: jax.Array, is_correct: jax.Array, target_mask: jax.Array, *, gamma: float) -> jax.Array:
-    """Temporal-difference errors of the response tokens.
+    """Temporal-difference errors of the response tokens; the outcome R falls on the last one and ends the episode.
 
         delta_j = gamma * V_j - V_{j-1}   for p <= j < e,        delta_e = R - V_{e-1}
-
-    The reward R = is_correct falls on the last response token e and ends the episode, so V_e is never read.
 
     Args:
         values: [B, S] float, values[b, t] = V_t, the value after reading x_0..x_t.
@@ -52,16 +45,18 @@ def td_errors(values: jax.Array, is_correct: jax.Array, target_mask: jax.Array, 
     Returns:
         [B, S] fp32, indexed by the target token, 0 outside the response.
 
+    Raises:
+        WeightingError: a discount out of its range.
+
     Source: Sutton 1988; Schulman et al. 2016 (arXiv 1506.02438), equation 9.
     """
     v_BxS, mask_BxS = as_tokens(values, target_mask)
     is_correct = jnp.asarray(is_correct, jnp.float32)
     chex.assert_shape(is_correct, v_BxS.shape[:1])
-    _require_discounts(gamma, 1.0)
+    _require_discounts(gamma)
     mask_BxS = mask_BxS.at[:, 0].set(False)
     before_BxS = jnp.pad(v_BxS[:, :-1], ((0, 0), (1, 0)))
-    last_BxS = mask_BxS & ~jnp.pad(mask_BxS[:, 1:], ((0, 0), (0, 1)))
-    after_BxS = jnp.where(last_BxS, is_correct[:, None], gamma * v_BxS)
+    after_BxS = jnp.where(_last_of_run(mask_BxS), is_correct[:, None], gamma * v_BxS)
     return jnp.where(mask_BxS, after_BxS - before_BxS, 0.0)
 
 
@@ -77,17 +72,8 @@ def token_advantages(
 
         A_j = delta_j + gamma * lambda * A_{j+1}   for p <= j <= e,        A_{e+1} = 0
 
-    with the errors of `td_errors`. At gamma = lambda = 1 the sum telescopes to A_j = R - V_{j-1}.
-
-    Args:
-        values: as of `td_errors`, like is_correct, target_mask and gamma.
-        is_correct: [B].
-        target_mask: [B, S].
-        gamma: in [0, 1].
-        lambda_: mixing parameter in [0, 1], one number or one per row [B] (see `length_adaptive_lambda`).
-
-    Returns:
-        [B, S] fp32, indexed by the target token, 0 outside the response.
+    Arguments, errors and result are those of `td_errors`; lambda_ is a mixing parameter in [0, 1], one number or one
+    per row [B] (see `length_adaptive_lambda`). At gamma = lambda = 1 the sum telescopes to A_j = R - V_{j-1}.
 
     Source: Schulman et al. 2016 (arXiv 1506.02438), equation 16.
     """
@@ -112,12 +98,8 @@ def length_adaptive_lambda(lengths: jax.Array, alpha: float) -> jax.Array:
 
         lambda = 1 - 1 / (alpha * length)
 
-    Args:
-        lengths: [B], response lengths in tokens.
-        alpha: reach of the reward as a share of the length, > 0 (0.05 in the source).
-
-    Returns:
-        [B] fp32 in [0, 1); responses shorter than 1 / alpha get 0.
+    Lengths [B] in tokens; alpha > 0, the reach of the reward as a share of the length (0.05 in the source) -> [B] fp32
+    in [0, 1); responses shorter than 1 / alpha get 0.
 
     Source: Yuan et al. 2025, VAPO (arXiv 2504.05118), length-adaptive GAE.
     """
@@ -141,17 +123,10 @@ def value_targets(
         "lambda":       G_{j-1} = A_j + V_{j-1}
         "monte_carlo":  G_{j-1} = gamma^(e-j) * R
 
-    Args:
-        values: [B, S] float, values[b, t] = V_t; Monte Carlo returns do not read them.
-        is_correct: [B], the outcome R of each row's solution.
-        target_mask: [B, S], response tokens and EOS, one contiguous run per row.
-        returns: "monte_carlo" or "lambda".
-        gamma: discount per token, in [0, 1].
-        lambda_: mixing parameter of the lambda return, one number or one per row [B].
+    Arguments and errors are those of `token_advantages`; "lambda" alone reads the values.
 
     Returns:
-        (targets [B, S] fp32, value_positions [B, S] bool), both indexed by the position of the value; the targets are
-        constants (no gradient) and 0 at other positions, of which the last response token is one.
+        (targets [B, S] fp32 without gradient, `value_positions` [B, S] bool); the targets are 0 at other positions.
 
     Source: Sutton and Barto 2018, section 12.1 (lambda return) and 3.3 (discounted return).
     """
@@ -161,13 +136,17 @@ def value_targets(
     value_positions_BxS = value_positions(mask_BxS)
     if returns == "lambda":
         advantages_BxS = token_advantages(values, is_correct, target_mask, gamma=gamma, lambda_=lambda_)
-        targets_BxS = jnp.pad(advantages_BxS[:, 1:], ((0, 0), (0, 1))) + v_BxS
+        targets_BxS = shifted(advantages_BxS, 1) + v_BxS
     else:
         n_after_BxS = jnp.sum(value_positions_BxS, axis=1, keepdims=True) - jnp.cumsum(value_positions_BxS, axis=1)
         targets_BxS = jnp.power(jnp.float32(gamma), n_after_BxS) * jnp.asarray(is_correct, jnp.float32)[:, None]
     return jax.lax.stop_gradient(jnp.where(value_positions_BxS, targets_BxS, 0.0)), value_positions_BxS
 
 
-def _require_discounts(gamma, lambda_) -> None:
+def _last_of_run(mask_BxS: jax.Array) -> jax.Array:
+    return mask_BxS & ~shifted(mask_BxS, 1)
+
+
+def _require_discounts(gamma, lambda_=1.0) -> None:
     require("gamma", gamma, lambda g: 0 <= g <= 1, "a discount from 0 to 1 (1.0 when values are probabilities)")
     require("lambda_", lambda_, lambda mixing: 0 <= mixing <= 1, "a mixing parameter from 0 to 1 (0.95 is usual)")

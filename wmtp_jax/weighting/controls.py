@@ -2,7 +2,8 @@
 
 A result is believable when the critic's weights beat these: `uniform` is no weighting; `shuffled` and `random` keep the
 distribution of the weights and assign them to other tokens; `solution_mean` keeps the choice of solutions and drops
-that of tokens. All take and return weights of the whole global batch.
+that of tokens. All take the mask [B, S] of the target tokens that the policy learns, of the whole global batch, and
+return fp32 weights [B, S], 0 outside the mask, without gradient.
 """
 
 import chex
@@ -14,27 +15,17 @@ from wmtp_jax.weighting.token_weights import clip_to_mean_one, log_softmax_weigh
 
 
 def uniform_weights(mask: jax.Array) -> jax.Array:
-    """1 on the mask [B, S], 0 outside: the baseline. Returns [B, S] fp32."""
+    """1 on the mask [B, S], 0 outside: the baseline."""
     chex.assert_rank(mask, 2)
     return (jnp.asarray(mask) != 0).astype(jnp.float32)
 
 
 def shuffled_weights(key: jax.Array, weights: jax.Array, mask: jax.Array) -> jax.Array:
-    """The same weights in another order: one permutation of all mask tokens of the batch, drawn uniformly.
-
-    Args:
-        key: a JAX random key.
-        weights: [B, S] float.
-        mask: [B, S], the target tokens that the policy learns.
-
-    Returns:
-        [B, S] fp32, 0 outside the mask, without gradient.
-    """
+    """The same weights [B, S] in another order: one permutation of all mask tokens of the batch, drawn uniformly."""
     weights_BxS, mask_BxS = as_tokens(weights, mask)
-    outside_T, index_T = ~mask_BxS.ravel(), jnp.arange(mask_BxS.size, dtype=jnp.int32)
+    outside_T = ~mask_BxS.ravel()
     noise_T = jax.random.uniform(key, outside_T.shape)
-    _, target_T = jax.lax.sort((outside_T, index_T), num_keys=1, is_stable=True)
-    _, _, source_T = jax.lax.sort((outside_T, noise_T, index_T), num_keys=2, is_stable=True)
+    target_T, source_T = jnp.argsort(outside_T), jnp.lexsort((noise_T, outside_T))
     shuffled_T = jnp.zeros(mask_BxS.size, jnp.float32).at[target_T].set(weights_BxS.ravel()[source_T])
     return jax.lax.stop_gradient(jnp.where(mask_BxS, shuffled_T.reshape(mask_BxS.shape), 0.0))
 
@@ -51,18 +42,7 @@ def random_weights(
 
         w = exp(mu + sigma * n),  n ~ N(0, 1),   sigma^2 = ln(1 + variance / mean^2),   mu = ln(mean) - sigma^2 / 2
 
-    Args:
-        key: a JAX random key.
-        mask: [B, S], the target tokens that the policy learns.
-        mean: of the critic's weights, > 0. The result has mean 1, so it acts through variance / mean^2.
-        variance: of the critic's weights, >= 0.
-        clip: (min, max) with 0 <= min < 1 < max; None rescales to mean 1 without bounds.
-
-    Returns:
-        [B, S] fp32, 0 outside the mask.
-
-    Raises:
-        WeightingError: bounds that no weights of mean 1 can keep.
+    Mean > 0 and variance >= 0 are those of the critic's weights, and clip is as of `token_weights`, with its errors.
     """
     mask_BxS = jnp.asarray(mask) != 0
     chex.assert_rank(mask_BxS, 2)
@@ -74,15 +54,7 @@ def random_weights(
 
 
 def solution_mean_weights(weights: jax.Array, mask: jax.Array) -> jax.Array:
-    """Every token gets the mean weight of its solution: choosing solutions without choosing tokens.
-
-    Args:
-        weights: [B, S] float, one solution per row.
-        mask: [B, S], the target tokens that the policy learns.
-
-    Returns:
-        [B, S] fp32, 0 outside the mask, without gradient; the mean over the batch is unchanged.
-    """
+    """Every token gets the mean weight [B, S] of its solution, a row; the mean over the batch is unchanged."""
     weights_BxS, mask_BxS = as_tokens(weights, mask)
     total_Bx1 = jnp.sum(jnp.where(mask_BxS, weights_BxS, 0.0), axis=1, keepdims=True)
     mean_Bx1 = total_Bx1 / jnp.maximum(jnp.sum(mask_BxS, axis=1, keepdims=True), 1)

@@ -1,8 +1,8 @@
 """What weights and critic are worth, in numbers: metrics of every step, the critic's AUC, warnings in plain words."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def weight_metrics(weights: jax.Array, mask: jax.Array, *, clip: tuple[float, fl
     Args:
         weights: [B, S] float.
         mask: [B, S], the weighted tokens; T of them.
-        clip: the bounds the weights were clipped to, or None.
+        clip: the bounds that the weights were clipped to, or None.
 
     Returns:
         fp32 scalars: weight_mean, weight_std, weight_min, weight_max, weight_clip_share (tokens at a bound),
@@ -34,11 +34,11 @@ def weight_metrics(weights: jax.Array, mask: jax.Array, *, clip: tuple[float, fl
     Source: effective sample size of Kish 1965.
     """
     weights_BxS, mask_BxS = as_tokens(weights, mask)
-    T = token_count(mask_BxS)
     mean, variance = _mean_and_variance(weights_BxS, mask_BxS)
     relative_BxS = jnp.where(mask_BxS, _ratio(weights_BxS, mean), 0.0)
     share = _ratio(1.0, masked_mean(relative_BxS**2, mask_BxS))
-    position_BxS = _relative_position(mask_BxS)
+    count_BxS = jnp.cumsum(mask_BxS, axis=1)
+    position_BxS = (count_BxS - 1) / jnp.maximum(count_BxS[:, -1:] - 1, 1).astype(jnp.float32)
     mean_position, position_variance = _mean_and_variance(position_BxS, mask_BxS)
     covariance = masked_mean((weights_BxS - mean) * (position_BxS - mean_position), mask_BxS)
     at_bound_BxS = jnp.zeros_like(mask_BxS) if clip is None else (weights_BxS <= clip[0]) | (weights_BxS >= clip[1])
@@ -49,7 +49,7 @@ def weight_metrics(weights: jax.Array, mask: jax.Array, *, clip: tuple[float, fl
         "weight_max": masked_max(weights_BxS, mask_BxS),
         "weight_clip_share": masked_mean(at_bound_BxS.astype(jnp.float32), mask_BxS),
         "weight_entropy": normalized_entropy(relative_BxS, mask_BxS),
-        "effective_sample_size": share * T,
+        "effective_sample_size": share * token_count(mask_BxS),
         "effective_sample_share": share,
         "weight_position_correlation": _ratio(covariance, jnp.sqrt(variance * position_variance)),
     }
@@ -64,13 +64,8 @@ def td_error_metrics(td_errors: jax.Array, target_mask: jax.Array) -> dict[str, 
 def explained_variance(values: jax.Array, targets: jax.Array, mask: jax.Array) -> jax.Array:
     """Share of the targets' variance that the values explain: 1 - Var(targets - values) / Var(targets).
 
-    Args:
-        values: [B, S] float.
-        targets: [B, S] float, for instance Monte Carlo returns.
-        mask: [B, S], the positions whose value is trained (see `value_positions`).
-
-    Returns:
-        fp32 scalar: 1 for perfect values, 0 for a constant (and for targets without variance), negative for worse.
+    Values and targets are [B, S] float, the mask [B, S] as of `value_positions`. Returns an fp32 scalar: 1 for perfect
+    values, 0 for a constant (and for targets without variance), negative for worse.
     """
     (values_BxS, mask_BxS), (targets_BxS, _) = as_tokens(values, mask), as_tokens(targets, mask)
     _, of_targets = _mean_and_variance(targets_BxS, mask_BxS)
@@ -78,15 +73,22 @@ def explained_variance(values: jax.Array, targets: jax.Array, mask: jax.Array) -
     return _ratio(of_targets - of_residuals, of_targets)
 
 
-@dataclasses.dataclass(frozen=True)
-class AreaUnderCurve:
-    """Area under the ROC curve with its 95 % interval, and the numbers of solutions behind it."""
+def _mean_and_variance(x_BxS, mask_BxS):
+    mean = masked_mean(x_BxS, mask_BxS)
+    return mean, masked_mean((x_BxS - mean) ** 2, mask_BxS)
+
+
+def _ratio(numerator, denominator):
+    """0 where there is nothing to divide by: a log of numbers must not hold NaN for a batch without spread."""
+    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1.0), 0.0)
+
+
+class AreaUnderCurve(NamedTuple):
+    """Area under the ROC curve, and the ends of its 95 % interval."""
 
     value: float
     low: float
     high: float
-    n_correct: int
-    n_incorrect: int
 
 
 def area_under_curve(scores: np.ndarray, is_correct: np.ndarray) -> AreaUnderCurve:
@@ -94,15 +96,12 @@ def area_under_curve(scores: np.ndarray, is_correct: np.ndarray) -> AreaUnderCur
 
         AUC = (sum of the correct solutions' ranks - n (n + 1) / 2) / (n m),   tied scores share their mean rank
 
-    The interval inverts a score test, so it stays inside [0, 1] and does not shrink to a point when the classes are
-    perfectly apart. It takes solutions as independent: with many solutions per problem it is too narrow.
+    The interval stays inside [0, 1] and does not shrink to a point when the classes are perfectly apart. It takes
+    solutions as independent: with many solutions per problem it is too narrow.
 
     Args:
         scores: [n], higher for solutions believed correct, for instance `before_last_token` of the values.
         is_correct: [n], the outcomes.
-
-    Returns:
-        The area with its 95 % interval.
 
     Raises:
         WeightingError: one class only, or scores that are not finite.
@@ -129,16 +128,30 @@ def area_under_curve(scores: np.ndarray, is_correct: np.ndarray) -> AreaUnderCur
     mean_rank_of_group = np.cumsum(counts) - 0.5 * (counts - 1)
     rank_sum = float(mean_rank_of_group[group][correct].sum())
     area = (rank_sum - 0.5 * n * (n + 1)) / (n * m)
-    return AreaUnderCurve(area, _bound(area, 0.0, n, m), _bound(area, 1.0, n, m), n, m)
+    return AreaUnderCurve(area, _bound(area, 0.0, n, m), _bound(area, 1.0, n, m))
+
+
+def _bound(area: float, end: float, n: int, m: int) -> float:
+    """The area between the observed one and `end` that lies 1.96 of its own standard errors away from it."""
+    near, far = area, end
+    n_star = 0.5 * (n + m) - 1.0  # in the place of both class sizes less one
+    for _ in range(100):
+        middle = 0.5 * (near + far)
+        spread = 1.0 + n_star * (1.0 - middle) / (2.0 - middle) + n_star * middle / (1.0 + middle)
+        variance = middle * (1.0 - middle) * spread / (n * m)
+        if abs(middle - area) > _Z_95 * math.sqrt(variance):
+            far = middle
+        else:
+            near = middle
+    return 0.5 * (near + far)
 
 
 def collapse_warnings(metrics: Mapping[str, float]) -> list[str]:
     """Says in plain words when weights or critic have stopped meaning anything.
 
     Args:
-        metrics: by name; those absent are not judged. effective_sample_share and weight_position_correlation as in
-            `weight_metrics`; value_auc with its interval's lower end value_auc_low; untrained_auc, the AUC of
-            `untrained_score` on the same solutions.
+        metrics: those of `weight_metrics`; value_auc and its interval's lower end value_auc_low; untrained_auc, the AUC
+            of `untrained_score` on the same solutions. What is absent is not judged.
 
     Returns:
         One sentence per warning, the gravest first; empty when all is well.
@@ -158,52 +171,19 @@ def collapse_warnings(metrics: Mapping[str, float]) -> list[str]:
             f"The weights follow position: their correlation with the position in the response is {correlation:+.2f}, "
             f"so {side} tokens are favoured whatever they say. Bring lambda nearer to 1 or train the critic longer."
         )
-    auc, low, untrained = (metrics.get(name) for name in ("value_auc", "value_auc_low", "untrained_auc"))
-    if low is not None and low <= 0.5:
-        shown = f"{low:.3f}" if auc is None else f"{auc:.3f}, interval from {low:.3f}"
+    if "value_auc" not in metrics:
+        return warnings
+    auc, low, untrained = metrics["value_auc"], metrics["value_auc_low"], metrics.get("untrained_auc")
+    if low <= 0.5:
         warnings.append(
-            f"The critic is no better than chance at telling correct from incorrect solutions (AUC {shown}): "
-            "its weights are noise. Train it longer, on more problems, or give it the surprise features."
+            f"The critic is no better than chance at telling correct from incorrect solutions (AUC {auc:.3f}, interval "
+            f"from {low:.3f}): its weights are noise. Train it longer, on more problems, or give it the surprise "
+            "features."
         )
-    if auc is not None and untrained is not None and untrained >= (auc if low is None else low):
-        interval = "" if low is None else f", interval from {low:.3f}"
+    if untrained is not None and untrained >= low:
         warnings.append(
-            f"The critic (AUC {auc:.3f}{interval}) does not clearly beat the untrained score, the policy's largest "
-            f"surprise (AUC {untrained:.3f}): what it has learned beyond what the policy knew is not shown here."
+            f"The critic (AUC {auc:.3f}, interval from {low:.3f}) does not clearly beat the untrained score, the "
+            f"policy's largest surprise (AUC {untrained:.3f}): what it has learned beyond what the policy knew is not "
+            "shown here."
         )
     return warnings
-
-
-def _mean_and_variance(x_BxS, mask_BxS):
-    mean = masked_mean(x_BxS, mask_BxS)
-    return mean, masked_mean((x_BxS - mean) ** 2, mask_BxS)
-
-
-def _ratio(numerator, denominator):
-    """0 where there is nothing to divide by: a log of numbers must not hold NaN for a batch without spread."""
-    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1.0), 0.0)
-
-
-def _relative_position(mask_BxS: jax.Array) -> jax.Array:
-    """Position of every mask token within its row's mask: 0 for the first, 1 for the last."""
-    count_BxS = jnp.cumsum(mask_BxS, axis=1)
-    return (count_BxS - 1) / jnp.maximum(count_BxS[:, -1:] - 1, 1).astype(jnp.float32)
-
-
-def _variance(area: float, n_correct: int, n_incorrect: int) -> float:
-    """Hanley and McNeil's variance, both class sizes less one replaced by their average."""
-    n_star = 0.5 * (n_correct + n_incorrect) - 1.0
-    spread = 1.0 + n_star * (1.0 - area) / (2.0 - area) + n_star * area / (1.0 + area)
-    return area * (1.0 - area) * spread / (n_correct * n_incorrect)
-
-
-def _bound(area: float, end: float, n_correct: int, n_incorrect: int) -> float:
-    """The area between the observed one and `end` that lies _Z_95 of its own standard errors away from it."""
-    near, far = area, end
-    for _ in range(100):
-        middle = 0.5 * (near + far)
-        if abs(middle - area) > _Z_95 * math.sqrt(_variance(middle, n_correct, n_incorrect)):
-            far = middle
-        else:
-            near = middle
-    return 0.5 * (near + far)

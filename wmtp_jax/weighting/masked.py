@@ -15,13 +15,7 @@ class WeightingError(UserError):
 
 
 def require(name: str, value: Any, holds: Callable[[Any], bool], expected: str) -> None:
-    """Refuses a setting out of its range.
-
-    Only plain numbers, strings and tuples are checked: a traced value has no number yet.
-
-    Raises:
-        WeightingError: `holds(value)` is false.
-    """
+    """Raises WeightingError unless `holds(value)`; a traced value has no number yet and is not checked."""
     values = value if isinstance(value, (tuple, list)) else (value,)
     if all(isinstance(one, (int, float, str)) for one in values) and not holds(value):
         raise WeightingError(f"{name} is {shown(value)}, expected {expected}")

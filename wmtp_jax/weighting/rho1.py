@@ -25,12 +25,9 @@ def rho1_weights(
         "weighted":  w = clip(c * T * softmax(excess / temperature)) with mean 1
         "top_k":     w = 1 for the round-half-even(keep_fraction * T) tokens of largest excess, else 0
 
-    The ones of "top_k" have mean keep_fraction: the loss divides by the sum of weights, so it is the mean over the
-    kept tokens.
-
     Args:
         policy_nll: [B, S] float, nats, indexed by the target token, of the whole global batch.
-        reference_nll: [B, S] float, nats, indexed by the target token, given the same left context.
+        reference_nll: the same of the reference, given the same left context.
         mask: [B, S], the target tokens; T of them.
         mode: "weighted" or "top_k".
         temperature: > 0; "weighted" alone uses it.
@@ -79,15 +76,11 @@ def _excess(policy_nll, reference_nll, mask) -> tuple[jax.Array, jax.Array]:
 
 
 def _keep_largest(scores_BxS: jax.Array, mask_BxS: jax.Array, keep_fraction: float) -> jax.Array:
-    """1 for the round-half-even(keep_fraction * T) mask tokens with the largest scores, 0 for the others.
-
-    Of equal scores the first in flat order is kept. The number kept is Python's own `round(keep_fraction * T)`: read
-    from a table, because the same product in fp32 can fall on the other side of a half.
-    """
+    """1 for the mask tokens that "top_k" keeps, 0 for the others; of equal scores the first in flat order is kept."""
     B, S = mask_BxS.shape
+    # Python's own round(keep_fraction * T), from a table: the product in fp32 can fall on the other side of a half.
     n_kept_of = np.rint(keep_fraction * np.arange(B * S + 1, dtype=np.float64)).astype(np.int32)
     n_kept = jnp.asarray(n_kept_of)[jnp.sum(mask_BxS, dtype=jnp.int32)]
-    in_mask_T, index_T = mask_BxS.ravel(), jnp.arange(B * S, dtype=jnp.int32)
-    *_, order_T = jax.lax.sort((~in_mask_T, -scores_BxS.ravel(), index_T), num_keys=2, is_stable=True)
-    kept_T = jnp.zeros(B * S, jnp.float32).at[order_T].set((index_T < n_kept).astype(jnp.float32), unique_indices=True)
-    return kept_T.reshape(B, S)
+    order_T = jnp.lexsort((-scores_BxS.ravel(), ~mask_BxS.ravel()))
+    kept_T = (jnp.arange(B * S) < n_kept).astype(jnp.float32)
+    return jnp.zeros(B * S, jnp.float32).at[order_T].set(kept_T, unique_indices=True).reshape(B, S)

@@ -10,18 +10,12 @@ SURPRISE_FEATURES = ("log_probability", "gap", "entropy")
 
 
 def token_surprise(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """How a distribution sees the token that came: the features of `surprise_features`, without the shift.
+    """How a distribution sees the token that came.
 
         log_probability = ln p(x)      gap = max_v ln p(v) - ln p(x) >= 0      entropy = -sum_v p(v) ln p(v)
 
-    Works on any chunk of logits, so that those of a long batch are never in memory at once.
-
-    Args:
-        logits: [..., V] float, the logits that predicted the tokens.
-        tokens: [...] int.
-
-    Returns:
-        [..., 3] fp32 in nats, in the order of `SURPRISE_FEATURES`, without gradient.
+    Logits [..., V] float that predicted the tokens [...] int -> [..., 3] fp32 in nats, in the order of
+    `SURPRISE_FEATURES`, without gradient.
     """
     chex.assert_rank(logits, tokens.ndim + 1)
     chex.assert_type([logits, tokens], [float, int])
@@ -38,35 +32,19 @@ def token_surprise(logits: jax.Array, tokens: jax.Array) -> jax.Array:
     return jnp.stack([-gap - log_total, gap, entropy], axis=-1)
 
 
-def surprise_features(logits: jax.Array, tokens: jax.Array) -> jax.Array:
-    """The policy's surprise at the token just read, as input of the value head at that token.
-
-    Feature [b, t] compares the next-token head's logits at t-1 with x_t. Position 0 has no prediction and gets zeros.
-
-    Args:
-        logits: [B, S, V] float, next-token head; logits[b, t] predict token t+1.
-        tokens: [B, S] int.
-
-    Returns:
-        [B, S, 3] fp32 in nats, in the order of `SURPRISE_FEATURES`, without gradient.
-    """
-    chex.assert_rank([logits, tokens], [3, 2])
-    return jnp.pad(token_surprise(logits[:, :-1], tokens[:, 1:]), ((0, 0), (1, 0), (0, 0)))
-
-
 def next_token_surprise(
     states_BxSxD: jax.Array, kernel_DxV: jax.Array, tokens_BxS: jax.Array, chunk_length: int = 128
 ) -> jax.Array:
-    """The features of `surprise_features` from head 1's states, with the logits of one chunk at a time.
+    """The policy's surprise at each token just read, as input of the value head at that token.
 
     Args:
         states_BxSxD: normed states of the next-token head; position t predicts token t + 1.
         kernel_DxV: unembedding.
         tokens_BxS: the tokens read.
-        chunk_length: positions per chunk of logits.
+        chunk_length: positions per chunk of logits, of which one is held at a time.
 
     Returns:
-        fp32 [B, S, 3] in nats, zeros at position 0, without gradient.
+        [B, S, 3] as of `token_surprise`; zeros at position 0, which nothing predicts.
     """
     states_BxSxD, kernel_DxV = jax.lax.stop_gradient((states_BxSxD, kernel_DxV))
 
@@ -82,12 +60,7 @@ def next_token_surprise(
 def untrained_score(features: jax.Array, target_mask: jax.Array) -> jax.Array:
     """A score of correctness that no critic had to learn: minus the largest gap in the response.
 
-    Args:
-        features: [B, S, 3], from `surprise_features`.
-        target_mask: [B, S], response tokens and EOS.
-
-    Returns:
-        [B] fp32, higher for solutions without a token that surprised the policy; 0 for an empty response.
+    Features [B, S, 3] of `next_token_surprise` and target_mask [B, S] -> [B] fp32; 0 for an empty response.
     """
     chex.assert_rank([features, target_mask], [3, 2])
     chex.assert_equal_shape_prefix([features, target_mask], 2)
@@ -96,17 +69,11 @@ def untrained_score(features: jax.Array, target_mask: jax.Array) -> jax.Array:
 
 
 def running_surprise(features: jax.Array, target_mask: jax.Array) -> jax.Array:
-    """What a response has shown so far: the surprise at the token just read, its running mean and its running worst.
+    """What a response has shown so far; a head on one position has no memory of its own.
 
-    The value of a solution depends on every token read, and a head on one position has no memory of its own.
-
-    Args:
-        features: [B, S, 3], from `surprise_features`; read at response tokens only.
-        target_mask: [B, S], response tokens and EOS.
-
-    Returns:
-        [B, S, 9] fp32: current, mean so far, worst so far (smallest log-probability, largest gap, largest entropy);
-        zeros before the response. Causal: entry t depends on tokens up to t.
+    Features [B, S, 3] of `next_token_surprise`, read at response tokens only, and target_mask [B, S] -> [B, S, 9] fp32:
+    current, mean so far, worst so far (smallest log-probability, largest gap, largest entropy); zeros before the
+    response. Entry t depends on tokens up to t.
     """
     chex.assert_rank([features, target_mask], [3, 2])
     chex.assert_equal_shape_prefix([features, target_mask], 2)

@@ -20,7 +20,6 @@ from wmtp_jax.weighting.masked import (
     token_count,
 )
 
-NORMALIZATIONS = ("zscore", "minmax", "none")
 _EPSILON = 1e-6  # the square root of the 1e-12 under the root of the z-score
 _CLIP_TOLERANCE = 1e-6  # in log c: one part in a million of every weight, before the interpolation
 _LOG_ZERO = -1e38  # in place of log 0: far below every logarithm that matters, and still finite after additions
@@ -32,8 +31,8 @@ class Statistics(NamedTuple):
     Attributes:
         first_moment: average of the batches' mean score, as all an fp32 scalar.
         second_moment: average of the batches' mean squared score.
-        weight: the same average of the constant 1: 0 before the first update, then 1 - decay^n. Dividing by it
-            removes the bias towards the zeros the averages started from.
+        weight: the same average of the constant 1, by which the others are divided: 0 before the first update, then
+            1 - decay^n.
     """
 
     first_moment: jax.Array
@@ -61,17 +60,8 @@ def read_statistics(statistics: Statistics) -> tuple[jax.Array, jax.Array]:
 def update_statistics(statistics: Statistics, scores: jax.Array, mask: jax.Array, *, decay: float) -> Statistics:
     """Takes in one global batch: m <- decay * m + (1 - decay) * moment of the batch.
 
-    Weights of a step are computed from the statistics as they were before the step's own update. A batch without
-    mask tokens changes nothing.
-
-    Args:
-        statistics: before the update.
-        scores: [B, S] float, the scores of the whole global batch.
-        mask: [B, S], the tokens that count.
-        decay: in [0, 1).
-
-    Returns:
-        The statistics after the update; they carry no gradient.
+    Scores [B, S] float and mask [B, S] are those of the whole global batch; a batch without mask tokens changes
+    nothing. Raises WeightingError for a decay outside [0, 1).
     """
     scores, mask = as_tokens(scores, mask)
     require("decay", decay, lambda d: 0 <= d < 1, "a number from 0 (the last batch only) to below 1")
@@ -127,7 +117,7 @@ def token_weights(
 
 
 def normalize_scores(
-    scores_BxS: jax.Array, mask_BxS: jax.Array, *, normalization: str, statistics: Statistics | None = None
+    scores_BxS: jax.Array, mask_BxS: jax.Array, *, normalization: str, statistics: Statistics | None
 ) -> jax.Array:
     """Step 1: the scores of a global batch on one scale, [B, S] fp32.
 
@@ -135,11 +125,8 @@ def normalize_scores(
 
     Never per sequence: at gamma = lambda = 1 the outcome R is one constant per solution, and centring each solution
     on its own would remove it. Statistics that have seen nothing, and None, mean those of this batch.
-
-    Raises:
-        WeightingError: an unknown normalisation, or statistics for one that has none.
     """
-    require("normalization", normalization, lambda n: n in NORMALIZATIONS, f"one of {', '.join(NORMALIZATIONS)}")
+    require("normalization", normalization, lambda n: n in ("zscore", "minmax", "none"), "one of zscore, minmax, none")
     if statistics is not None and normalization != "zscore":
         raise WeightingError(
             f"running statistics were given with normalization {normalization!r}, but only 'zscore' uses them: "
@@ -166,10 +153,7 @@ def normalize_scores(
 
 
 def log_softmax_weights(logits_BxS: jax.Array, mask_BxS: jax.Array, *, temperature: float = 1.0) -> jax.Array:
-    """Step 2: log w with w = T * softmax(z / temperature) over the T mask tokens, so that mean(w) = 1.
-
-    Equal logits give exactly 0, that is weights of exactly 1.
-    """
+    """Step 2: log w with w = T * softmax(z / temperature), so that mean(w) = 1; equal logits give exactly 0."""
     relative_BxS = (logits_BxS - masked_max(logits_BxS, mask_BxS)) / temperature
     relative_BxS = jnp.where(mask_BxS, jnp.maximum(relative_BxS, _LOG_ZERO), 0.0)
     mean = masked_mean(jnp.exp(relative_BxS), mask_BxS)
@@ -181,8 +165,8 @@ def mix_to_entropy_floor(log_weights_BxS: jax.Array, mask_BxS: jax.Array, *, flo
 
         p' = (1 - e) p + e / T,  so  w' = (1 - e) w + e,  with the smallest e in [0, 1] for which H(p') / ln T >= floor
 
-    H is concave along the mixture and largest at its end, so it rises in e and bisection finds the e. It searches for
-    the kept share 1 - e, which fp32 resolves best where it is small and one weight may be in the thousands.
+    H rises in e, so bisection finds the e. It searches for the kept share 1 - e, which fp32 resolves best where it is
+    small and one weight may be in the thousands.
     """
     weights_BxS = jnp.exp(jnp.where(mask_BxS, log_weights_BxS, 0.0))
     most = (1.0 - floor) * _largest_entropy(mask_BxS)
@@ -196,10 +180,7 @@ def mix_to_entropy_floor(log_weights_BxS: jax.Array, mask_BxS: jax.Array, *, flo
 
 
 def normalized_entropy(weights_BxS: jax.Array, mask_BxS: jax.Array) -> jax.Array:
-    """H(p) / ln T of p = w / T, for weights of mean 1 over T mask tokens: 1 when all are equal, 0 when one has all.
-
-    Fewer than two tokens give 1.
-    """
+    """H(p) / ln T of p = w / T, for weights of mean 1: from 0 (one has all) to 1 (all are equal, or T < 2)."""
     largest = _largest_entropy(mask_BxS)
     divergence = _divergence_from_uniform(weights_BxS - 1.0, mask_BxS)
     return jnp.where(largest > 0, 1.0 - divergence / jnp.where(largest > 0, largest, 1.0), 1.0)
@@ -212,8 +193,7 @@ def _largest_entropy(mask_BxS: jax.Array) -> jax.Array:
 def _divergence_from_uniform(deviations_BxS: jax.Array, mask_BxS: jax.Array) -> jax.Array:
     """KL(p || uniform) = mean(w ln w) of p = w / T, from the deviations d = w - 1 of weights of mean 1.
 
-    Written as mean((1 + d) ln(1 + d) - d): every term is >= 0 and exact where weights are near 1, so that nothing
-    cancels however many tokens there are.
+    Written as mean((1 + d) ln(1 + d) - d), of which every term is >= 0 and exact near d = 0: nothing cancels.
     """
     # A weight below 1e-7 adds nothing to the sum; its own logarithm would be infinite at d = -1.
     logs_BxS = jnp.log1p(jnp.maximum(deviations_BxS, -1.0 + 1e-7))
@@ -221,17 +201,13 @@ def _divergence_from_uniform(deviations_BxS: jax.Array, mask_BxS: jax.Array) -> 
 
 
 def clip_to_mean_one(log_weights_BxS: jax.Array, mask_BxS: jax.Array, *, clip: tuple[float, float] | None) -> jax.Array:
-    """Step 4: the weights themselves, clipped and rescaled where not clipped, so that bounds and mean hold together.
+    """Step 4: weights [B, S] fp32, clipped and rescaled where not clipped, so that bounds and mean hold together.
 
         w' = clip(c w, min, max)   with the c for which mean(w') = 1
 
-    The mean rises with c from min < 1 to max > 1, so the c exists; it is found in log c by bisection. In logarithms
-    weights of any ratio take part (exp would underflow). Between the two ends of the last bracket the weights are
-    interpolated, which keeps the bounds and the order of the weights and puts the mean on 1 even where fp32 cannot
-    resolve log c. Weights that are within the bounds, and all without a clip, are returned as they are.
-
-    Returns:
-        [B, S] fp32, 0 outside the mask, without gradient.
+    The mean rises with c from min < 1 to max > 1, so bisection finds log c; in logarithms weights of any ratio take
+    part. Between the ends of the last bracket the weights are interpolated, which puts the mean on 1 even where fp32
+    cannot resolve log c. Weights that are within the bounds, and all without a clip, are returned as they are.
     """
     is_range = lambda bounds: len(bounds) == 2 and 0 <= bounds[0] < 1 < bounds[1]
     require("clip", clip, is_range, "two bounds (min, max) with 0 <= min < 1 < max, or None for no clip")
@@ -259,17 +235,7 @@ def clip_to_mean_one(log_weights_BxS: jax.Array, mask_BxS: jax.Array, *, clip: t
 def _bisect(
     is_below: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array, *, tolerance: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Halves [low, high] around a root until it is narrower than the tolerance, or its ends are neighbouring floats.
-
-    Args:
-        is_below: true where the argument lies below the root; true at `low`, false at `high`.
-        low: fp32 scalar.
-        high: fp32 scalar.
-        tolerance: width at which to stop; 0 for full fp32 resolution.
-
-    Returns:
-        (low, high): the bracket around the root.
-    """
+    """Halves [low, high] around the end of `is_below` down to the tolerance, or to neighbouring floats at the least."""
     middle = lambda bracket: 0.5 * bracket[0] + 0.5 * bracket[1]
 
     def unfinished(bracket):

@@ -9,7 +9,7 @@ import pytest
 
 import converters
 from wmtp_jax.decoding import Generation
-from wmtp_jax.generate import TextStreamer, main, model_directory
+from wmtp_jax.generate import TextStreamer, main
 from wmtp_jax.model import ModelConfig, init_params
 
 CONFIG = ModelConfig(dim=16, n_layers=4, n_heads=2, vocab_size=1024, ffn_dim=24, n_future_tokens=2, max_seq_len=64)
@@ -96,11 +96,6 @@ def test_a_model_without_tokenizer(run_directory, tmp_path, capsys):
     shutil.copytree(run_directory / "export", tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer.model"))
     assert main(["--model", str(tmp_path / "model"), "--prompt", "x"]) == 2
     assert "no tokenizer.model in this directory" in capsys.readouterr().err
-
-
-def test_a_run_stands_for_its_export(run_directory):
-    assert model_directory(run_directory) == run_directory / "export"
-    assert model_directory(run_directory / "export") == run_directory / "export"
 
 
 class Pieces:

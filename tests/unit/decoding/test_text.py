@@ -1,13 +1,14 @@
-"""Stop strings cut by text; mistakes are one sentence."""
+"""Stop rules cut by text; mistakes are one sentence."""
+
+import re
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from wmtp_jax.decoding import DecodingError, Generation, cut, generate, generate_text
+from wmtp_jax.decoding import DecodingError, Generation, generate, generate_text
+from wmtp_jax.decoding.text import cut
 from wmtp_jax.model import ModelConfig, init_params
-
-CONFIG = ModelConfig(dim=16, n_layers=3, n_heads=2, vocab_size=8, ffn_dim=16, n_future_tokens=2, max_seq_len=64)
 
 
 class Pieces:
@@ -21,19 +22,19 @@ class Pieces:
         return decode([*prompt_ids, *new_ids])[len(decode(prompt_ids)) :]
 
 
-def generation(*tokens, stop_reason="length"):
-    return Generation(list(tokens), [1 + i % 2 for i in range(len(tokens))], stop_reason)
+def cut_after_a(*tokens, stop, stop_reason="length"):
+    """A continuation of "a", cut."""
+    heads = [1 + i % 2 for i in range(len(tokens))]
+    return cut(Pieces(), [1], Generation(list(tokens), heads, stop_reason), re.compile(stop))
 
 
 def test_leading_whitespace_survives():
-    result = cut(Pieces(), [1], generation(3, 1, 7, stop_reason="eos"), ["zz"])
-    assert result.text == "  a"
-    assert result.stop_reason == "eos"
-    assert result.tokens == [3, 1, 7]
+    result = cut_after_a(3, 1, 7, stop="zz", stop_reason="eos")
+    assert (result.text, result.tokens, result.stop_reason) == ("  a", [3, 1, 7], "eos")
 
 
-def test_a_stop_string_over_several_tokens_cuts_text_before_and_tokens_after_it():
-    result = cut(Pieces(), [1], generation(3, 1, 6, 4, 5, 1, 1), ["\ndef"])
+def test_a_match_over_several_tokens_cuts_text_before_and_tokens_after_it():
+    result = cut_after_a(3, 1, 6, 4, 5, 1, 1, stop="\ndef")
     assert (result.text, result.tokens, result.stop_reason) == ("  a", [3, 1, 6, 4, 5], "stop")
     assert result.heads == [1, 2, 1, 2, 1]
     assert result.forward_passes == 3
@@ -41,11 +42,11 @@ def test_a_stop_string_over_several_tokens_cuts_text_before_and_tokens_after_it(
 
 def test_the_cut_does_not_depend_on_how_much_was_generated_beyond():
     # "b\n" is complete one token before "b\nde", which begins no earlier; "ab\nde" would begin earlier but comes later.
-    stop = ["b\n", "ab\nde"]
-    cuts = {cut(Pieces(), [1], generation(*[3, 1, 2, 4, 5][:n]), stop).text for n in (3, 4, 5)}
-    assert cuts == {"  a"}
+    tokens = [3, 1, 2, 4, 5]
+    assert {cut_after_a(*tokens[:n], stop="b\n|ab\nde").text for n in (3, 4, 5)} == {"  a"}
 
 
+@pytest.fixture(scope="module")
 def counting_model():
     """Token t is followed by t + 1 mod 8: the feed-forward layer of head k maps one-hot t to one-hot t + k."""
     config = ModelConfig(dim=8, n_layers=3, n_heads=1, vocab_size=8, ffn_dim=8, n_future_tokens=2, max_seq_len=64)
@@ -63,19 +64,19 @@ def counting_model():
 
 
 @pytest.mark.parametrize("speculate", [True, False])
-def test_generation_ends_at_eos_or_stop(speculate):
-    config, params = counting_model()
-    run = lambda stop: generate_text(
-        params, config, Pieces(), [[1], [4]], stop=stop, max_new_tokens=30, speculate=speculate
+def test_generation_ends_at_eos_or_stop(counting_model, speculate):
+    config, params = counting_model
+    run = lambda stops: generate_text(
+        params, config, Pieces(), [[1], [4]], stops=stops, max_new_tokens=30, speculate=speculate
     )
-    assert [(one.text, one.stop_reason) for one in run(())] == [("b\n  def \n", "eos"), ("f \n", "eos")]
-    stopped, other = run(["ef"])
+    assert [(one.text, one.stop_reason) for one in run(None)] == [("b\n  def \n", "eos"), ("f \n", "eos")]
+    stopped, other = run([re.compile("ef"), re.compile("de")])
     assert (stopped.text, stopped.stop_reason, stopped.tokens) == ("b\n  d", "stop", [2, 3, 4, 5])
     assert (other.text, other.stop_reason) == ("f \n", "eos")
 
 
-def test_a_callback_ends_its_row_and_the_others_continue():
-    config, params = counting_model()
+def test_a_callback_ends_its_row_and_the_others_continue(counting_model):
+    config, params = counting_model
     seen = []
 
     def on_tokens(index, tokens, heads):
@@ -104,6 +105,7 @@ MISTAKES = {
     "max_new_tokens is 0": ([[1]], {"max_new_tokens": 0}),
     "temperature is -0.5": ([[1]], {"temperature": -0.5}),
     "temperature is nan": ([[1]], {"temperature": float("nan")}),
+    "temperature is inf": ([[1]], {"temperature": float("inf")}),
     "top_p is 0": ([[1]], {"top_p": 0}),
     "top_p is 1.5": ([[1]], {"top_p": 1.5}),
     "top_k is -1": ([[1]], {"top_k": -1}),
@@ -116,12 +118,7 @@ MISTAKES = {
 @pytest.mark.parametrize("message", MISTAKES)
 def test_mistakes_are_one_sentence(message):
     prompts, settings = MISTAKES[message]
+    config = ModelConfig(dim=8, n_layers=3, n_heads=1, vocab_size=8, max_seq_len=64)
     with pytest.raises(DecodingError, match=message) as caught:
-        generate(None, CONFIG, prompts, **{"max_new_tokens": 4, **settings})
+        generate(None, config, prompts, **{"max_new_tokens": 4, **settings})
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("stop", ["\ndef", [""], [b"x"]])
-def test_a_stop_that_is_no_list_of_strings(stop):
-    with pytest.raises(DecodingError, match="expected a list of non-empty strings"):
-        generate_text(None, CONFIG, Pieces(), [[1]], stop=stop, max_new_tokens=4)

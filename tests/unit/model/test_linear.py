@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wmtp_jax.model.linear import linear
+from wmtp_jax.model.block import linear
 
 SHAPES = {"B": 2, "S": 37, "D": 24, "H": 4, "K": 2, "Q": 6, "F": 50}
 SPECS = ["BSD,DHQ->BSHQ", "BSD,DKQ->BSKQ", "BSHQ,HQD->BSD", "BSD,DF->BSF", "BSF,FD->BSD"]

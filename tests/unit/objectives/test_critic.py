@@ -7,7 +7,7 @@ import pytest
 
 from wmtp_jax.model import ModelConfig, MTPTransformer, ValueHead, param_shapes
 from wmtp_jax.objectives.critic import Critic
-from wmtp_jax.weighting import next_token_surprise, running_surprise, surprise_features
+from wmtp_jax.weighting import running_surprise
 
 CONFIG = ModelConfig(dim=8, n_layers=3, n_heads=2, vocab_size=13, n_future_tokens=2, ffn_dim=10)
 OTHER = ModelConfig(dim=12, n_layers=2, n_heads=2, vocab_size=13, ffn_dim=16)
@@ -112,19 +112,3 @@ def test_a_value_depends_on_the_tokens_read_so_far(separate, batch, trunk):
     assert not np.any(differs[0, :5])
     assert np.all(differs[0, 5:])
     assert not np.any(differs[1])
-
-
-@pytest.mark.parametrize("chunk_length", [3, 128])
-def test_chunked_surprise_is_that_of_dense_logits(batch, chunk_length):
-    rng = np.random.default_rng(4)
-    states, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((B, S, 8), (8, 13)))
-
-    def total(states, kernel):
-        features = next_token_surprise(states, kernel, batch["tokens"], chunk_length)
-        return features.sum(), features
-
-    compute = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True), compiler_options=UNOPTIMISED)
-    gradients, actual = compute(states, kernel)
-    np.testing.assert_allclose(actual, surprise_features(states @ kernel, batch["tokens"]), atol=1e-5)
-    for leaf in gradients:
-        np.testing.assert_array_equal(leaf, 0)

@@ -40,11 +40,10 @@ monte_carlo_targets = jax.jit(functools.partial(value_targets, returns="monte_ca
     ],
 )
 def test_td_errors_by_hand(is_correct, gamma, expected):
-    actual = td_errors(VALUES, np.array([is_correct]), MASK, gamma=gamma)
-    np.testing.assert_allclose(actual, [[0.0, *expected]], atol=1e-6)
+    np.testing.assert_allclose(td_errors(VALUES, [is_correct], MASK, gamma=gamma), [[0.0, *expected]], atol=1e-6)
 
 
-@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("compute", [token_advantages, advantages], ids=["eager", "jit"])
 @pytest.mark.parametrize(
     ("is_correct", "gamma", "lambda_", "expected"),
     [
@@ -56,9 +55,8 @@ def test_td_errors_by_hand(is_correct, gamma, expected):
         (1, 0.9, 0.95, [0.197023, 0.183653, 0.4955, 0.1]),
     ],
 )
-def test_advantages_by_hand(transform, is_correct, gamma, lambda_, expected):
-    compute = transform(functools.partial(token_advantages, gamma=gamma, lambda_=lambda_))
-    actual = compute(VALUES, np.array([is_correct]), MASK)
+def test_advantages_by_hand(compute, is_correct, gamma, lambda_, expected):
+    actual = compute(VALUES, np.array([is_correct]), MASK, gamma=gamma, lambda_=lambda_)
     assert actual.dtype == jnp.float32
     np.testing.assert_allclose(actual, [[0.0, *expected]], atol=1e-5)
 
@@ -78,33 +76,23 @@ def test_agrees_with_a_float64_loop_on_a_thousand_responses():
         np.testing.assert_allclose(actual, oracle.advantages(values, is_correct, mask, gamma, lambdas), atol=2e-5)
 
 
-def episodes(seed=0, rows=6, tokens=40):
-    """Values [rows, tokens + 1] of responses that fill the row after one prompt token, and rewards at their end."""
-    rng = np.random.default_rng(seed)
-    values = rng.random((rows, tokens + 1)).astype(np.float32)
-    is_correct = rng.integers(0, 2, rows)
-    rewards = np.zeros((rows, tokens), np.float32)
-    rewards[:, -1] = is_correct
-    mask = np.ones((rows, tokens + 1), bool)
-    mask[:, 0] = False
-    return values, is_correct, rewards, mask
-
-
 @pytest.mark.parametrize("gamma", [1.0, 0.97])
 @pytest.mark.parametrize("lambda_", [1.0, 0.95, 0.0])
 def test_agrees_with_rlax_where_the_episode_ends_with_a_zero_discount(gamma, lambda_):
     rlax = pytest.importorskip("rlax", reason="rlax is not installed for this Python")
-    values, is_correct, rewards, mask = episodes()
-    discounts = np.full_like(rewards, gamma)
-    discounts[:, -1] = 0.0
+    rng = np.random.default_rng(0)
+    values, is_correct = rng.random((6, 41)).astype(np.float32), rng.integers(0, 2, 6)
+    mask = np.broadcast_to(np.arange(41) > 0, (6, 41))
+    rewards, discounts = np.zeros((6, 40), np.float32), np.full((6, 40), gamma, np.float32)
+    rewards[:, -1], discounts[:, -1] = is_correct, 0.0
     peer = jax.vmap(rlax.truncated_generalized_advantage_estimation, in_axes=(0, 0, None, 0))
-    actual = token_advantages(values, is_correct, mask, gamma=gamma, lambda_=lambda_)
+    actual = advantages(values, is_correct, mask, gamma=gamma, lambda_=lambda_)
     np.testing.assert_allclose(actual[:, 1:], peer(rewards, discounts, lambda_, values), atol=1e-5)
 
     returns = jax.vmap(rlax.lambda_returns, in_axes=(0, 0, 0, None))
-    targets, positions = value_targets(values, is_correct, mask, returns="lambda", gamma=gamma, lambda_=lambda_)
+    targets, positions = lambda_targets(values, is_correct, mask, gamma=gamma, lambda_=lambda_)
     np.testing.assert_allclose(targets[:, :-1], returns(rewards, discounts, values[:, 1:], lambda_), atol=1e-5)
-    np.testing.assert_array_equal(positions, mask[:, [*range(1, mask.shape[1]), 0]])
+    np.testing.assert_array_equal(positions, np.broadcast_to(np.arange(41) < 40, (6, 41)))
 
 
 @pytest.mark.parametrize(("lambda_", "by_hand"), [(1.0, [3.0, 2.0, 1.0, 0.0]), (0.4, [1.7256, 1.46, 1.0, 0.0])])
@@ -133,27 +121,21 @@ def batches(draw):
 
 
 ratios = st.floats(0, 1, width=32)
+property_test = settings(deadline=None, max_examples=50)
 
 
 @given(batches())
-@settings(deadline=None, max_examples=50)
-def test_td_errors_telescope_to_the_outcome_less_the_prompts_value(batch):
-    values, is_correct, mask = batch
-    before_first = values[np.arange(len(mask)), mask.argmax(axis=1) - 1]
-    total = errors(values, is_correct, mask, gamma=1.0).sum(axis=1)
-    np.testing.assert_allclose(total, is_correct - before_first, atol=1e-5)
-
-
-@given(batches())
-@settings(deadline=None, max_examples=50)
-def test_without_discount_and_mixing_the_advantage_is_outcome_less_baseline(batch):
+@property_test
+def test_without_discount_and_mixing_the_advantage_is_outcome_less_baseline_and_errors_sum_to_it(batch):
     values, is_correct, mask = batch
     expected = np.where(mask, is_correct[:, None] - np.roll(values, 1, axis=1), 0.0)
-    np.testing.assert_allclose(advantages(values, is_correct, mask, gamma=1.0, lambda_=1.0), expected, atol=1e-5)
+    np.testing.assert_allclose(advantages(*batch, gamma=1.0, lambda_=1.0), expected, atol=1e-5)
+    of_first = np.take_along_axis(expected, mask.argmax(axis=1)[:, None], axis=1)[:, 0]
+    np.testing.assert_allclose(errors(*batch, gamma=1.0).sum(axis=1), of_first, atol=1e-5)
 
 
 @given(batches(), ratios, ratios)
-@settings(deadline=None, max_examples=50)
+@property_test
 def test_only_values_before_response_tokens_influence_anything(batch, gamma, lambda_):
     """The value at the last response token, at earlier prompt tokens and on padding may be anything, even NaN."""
     values, is_correct, mask = batch
@@ -163,15 +145,8 @@ def test_only_values_before_response_tokens_influence_anything(batch, gamma, lam
         chex.assert_trees_all_equal(compute(elsewhere, is_correct, mask, gamma=gamma, lambda_=lambda_), expected)
 
 
-def test_the_value_at_the_last_token_gets_no_gradient():
-    total = lambda values: token_advantages(values, jnp.ones(1), MASK, gamma=0.9, lambda_=0.9).sum()
-    gradient = jax.grad(total)(jnp.asarray(VALUES))
-    assert gradient[0, 4] == 0
-    assert np.all(np.asarray(gradient[0, :4]) != 0)
-
-
 @given(batches(), st.permutations(range(4)), ratios, ratios)
-@settings(deadline=None, max_examples=50)
+@property_test
 def test_rows_do_not_see_each_other_and_padding_changes_nothing(batch, order, gamma, lambda_):
     values, is_correct, mask = batch
     order = np.array(order)
@@ -184,19 +159,25 @@ def test_rows_do_not_see_each_other_and_padding_changes_nothing(batch, order, ga
     np.testing.assert_array_equal(padded[:, 12:], 0.0)
 
 
-def test_a_lambda_per_row_is_the_same_as_row_by_row():
-    values, is_correct, _, mask = episodes()
-    lambdas = np.linspace(0, 1, len(values))
-    together = token_advantages(values, is_correct, mask, gamma=1.0, lambda_=lambdas)
-    for b, lambda_ in enumerate(lambdas):
-        alone = token_advantages(values[[b]], is_correct[[b]], mask[[b]], gamma=1.0, lambda_=float(lambda_))
-        np.testing.assert_allclose(together[b], alone[0], atol=1e-6)
+@given(batches(), ratios)
+@property_test
+def test_lambda_returns_at_lambda_one_are_monte_carlo_returns(batch, gamma):
+    targets, positions = lambda_targets(*batch, gamma=gamma, lambda_=1.0)
+    expected, expected_positions = monte_carlo_targets(*batch, gamma=gamma)
+    np.testing.assert_allclose(targets, expected, atol=1e-5)
+    np.testing.assert_array_equal(positions, expected_positions)
+
+
+def test_the_value_at_the_last_token_gets_no_gradient_and_targets_pass_none():
+    of_advantages = jax.grad(lambda values: advantages(values, jnp.ones(1), MASK, gamma=0.9, lambda_=0.9).sum())
+    np.testing.assert_array_equal(of_advantages(VALUES) != 0, [[True, True, True, True, False]])
+    of_targets = jax.grad(lambda values: lambda_targets(values, jnp.ones(1), MASK, gamma=1.0, lambda_=0.5)[0].sum())
+    np.testing.assert_array_equal(of_targets(VALUES), np.zeros((1, 5)))
 
 
 def test_position_zero_is_never_a_target():
-    everything = np.ones((1, 5), bool)
-    actual = token_advantages(VALUES, np.array([1]), everything, gamma=1.0, lambda_=0.95)
-    np.testing.assert_allclose(actual, token_advantages(VALUES, np.array([1]), MASK, gamma=1.0, lambda_=0.95))
+    actual, expected = (advantages(VALUES, np.array([1]), m, gamma=1.0, lambda_=0.95) for m in (np.ones((1, 5)), MASK))
+    np.testing.assert_allclose(actual, expected)
 
 
 def test_length_adaptive_lambda_by_hand():
@@ -210,24 +191,9 @@ def test_length_adaptive_lambda_by_hand():
     [(1, 0.9, [0.729, 0.81, 0.9, 1.0, 0.0]), (0, 0.9, [0, 0, 0, 0, 0]), (1, 0.0, [0, 0, 0, 1, 0])],
 )
 def test_monte_carlo_targets_by_hand(is_correct, gamma, expected):
-    targets, positions = value_targets(VALUES, np.array([is_correct]), MASK, returns="monte_carlo", gamma=gamma)
+    targets, positions = monte_carlo_targets(VALUES, np.array([is_correct]), MASK, gamma=gamma)
     np.testing.assert_allclose(targets, [expected], atol=1e-6)
     np.testing.assert_array_equal(positions, [[True, True, True, True, False]])
-
-
-@given(batches(), ratios)
-@settings(deadline=None, max_examples=50)
-def test_lambda_returns_at_lambda_one_are_monte_carlo_returns(batch, gamma):
-    values, is_correct, mask = batch
-    targets, positions = lambda_targets(values, is_correct, mask, gamma=gamma, lambda_=1.0)
-    expected, expected_positions = monte_carlo_targets(values, is_correct, mask, gamma=gamma)
-    np.testing.assert_allclose(targets, expected, atol=1e-5)
-    np.testing.assert_array_equal(positions, expected_positions)
-
-
-def test_targets_are_constants():
-    total = lambda v: value_targets(v, jnp.ones(1), MASK, returns="lambda", gamma=1.0, lambda_=0.5)[0].sum()
-    np.testing.assert_array_equal(jax.grad(total)(jnp.asarray(VALUES)), np.zeros((1, 5)))
 
 
 def test_value_before_the_last_token():
@@ -235,24 +201,37 @@ def test_value_before_the_last_token():
     np.testing.assert_allclose(before_last_token(np.tile(VALUES, (3, 1)), mask), [0.6, 0.9, 0.0])
 
 
-@pytest.mark.parametrize("setting", [{"gamma": 1.01}, {"gamma": -0.1}, {"lambda_": 2}, {"lambda_": float("nan")}])
-def test_discounts_out_of_range_are_refused_by_name(setting):
-    (name,) = setting
-    with pytest.raises(WeightingError, match=f"{name} is .*, expected a .* from 0 to 1"):
-        token_advantages(VALUES, np.array([1]), MASK, **{"gamma": 1.0, "lambda_": 0.95, **setting})
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"gamma": 1.01}, r"gamma is 1.01, expected a discount from 0 to 1"),
+        ({"gamma": -0.1}, r"gamma is -0.1"),
+        ({"lambda_": 2}, r"lambda_ is 2, expected a mixing parameter from 0 to 1"),
+        ({"lambda_": float("nan")}, r"lambda_ is nan"),
+        ({"returns": "td"}, r"returns is 'td', expected 'monte_carlo' or 'lambda'"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(setting, message):
+    with pytest.raises(WeightingError, match=message):
+        value_targets(VALUES, np.array([1]), MASK, **{"returns": "lambda", "gamma": 1.0, "lambda_": 1.0, **setting})
+    if "returns" not in setting:
+        with pytest.raises(WeightingError, match=message):
+            token_advantages(VALUES, np.array([1]), MASK, **{"gamma": 1.0, "lambda_": 1.0, **setting})
 
 
-def test_unknown_returns_and_alpha_are_refused():
-    with pytest.raises(WeightingError, match="returns is 'td'"):
-        value_targets(VALUES, np.array([1]), MASK, returns="td", gamma=1.0)
+def test_an_alpha_out_of_range_is_refused():
     with pytest.raises(WeightingError, match="alpha is 0"):
         length_adaptive_lambda(np.array([3]), 0)
 
 
-def test_shapes_and_dtypes_are_checked():
-    with pytest.raises(AssertionError, match="rank"):
-        token_advantages(VALUES[0], np.array([1]), MASK[0], gamma=1.0, lambda_=0.95)
-    with pytest.raises(AssertionError, match="type"):
-        token_advantages(VALUES.astype(int), np.array([1]), MASK, gamma=1.0, lambda_=0.95)
-    with pytest.raises(AssertionError):
-        token_advantages(VALUES, np.array([1, 0]), MASK, gamma=1.0, lambda_=0.95)
+@pytest.mark.parametrize(
+    ("values", "is_correct", "mask", "message"),
+    [
+        (VALUES[0], [1], MASK[0], "rank"),
+        (VALUES.astype(int), [1], MASK, "type"),
+        (VALUES, [1, 0], MASK, "shape"),
+    ],
+)
+def test_shapes_and_dtypes_are_checked(values, is_correct, mask, message):
+    with pytest.raises(AssertionError, match=message):
+        token_advantages(values, np.array(is_correct), mask, gamma=1.0, lambda_=0.95)
