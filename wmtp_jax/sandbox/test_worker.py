@@ -187,12 +187,11 @@ class TestGlobals(dict):
         super().__init__(__builtins__=builtins)
         if job["module_name"] != "builtins":
             self["__name__"] = job["module_name"]
-        self.client = client
+        self.client, self.remote = client, set()
         if job["helpers"]:
             exec(compile(job["helpers"], "helpers", "exec"), self)
         for name in job["entry_points"]:
             self.pop(name, None)
-        self.remote = set()
         for name in (free_names(job["tests"]) & program_names.keys()) - self.keys():
             origin = program_names[name]
             if name in job["entry_points"]:

@@ -25,6 +25,14 @@ FIELDS = ("task_id", "prompt")
 __all__ = ["FIELDS", "LIMITS", "load", "parse"]
 _RELEASE_FIELDS = ("canonical_solution", "entry_point", "assertion")
 _SAME_SET = 'assert set(_out) == set(_exp), f"{{_arguments}}: {{_out!r}}, expected the elements of {{_exp!r}}"'
+# EvalPlus' special oracles of Mbpp/164, 295, 558 and 581: what it accepts besides the reference's result.
+_ALSO_RIGHT = {
+    "are_equivalent": "True",
+    "sum_div": "_out == 0",
+    "digit_distance_nums": "_out == sum(abs(int(a) - int(b)) for a, b in zip(*(str(x).zfill(99) for x in _arguments)))",
+    "surface_Area": "abs(_out - round(_arguments[0] * (_arguments[0] + "
+    "2 * ((_arguments[0] / 2) ** 2 + _arguments[1] ** 2) ** 0.5))) <= _atol",
+}
 _SAME_TRUTH = 'assert bool(_out) == bool(_exp), f"{{_arguments}}: {{_out!r}}, not {{_exp!r}}"'
 
 
@@ -42,6 +50,8 @@ def parse(row: dict[str, Any], where: str) -> BenchmarkTask:
             raise EvaluationError(
                 f"{where}: plus_input has not the types of the calls in assertion ({error}); expected EvalPlus' file."
             ) from error
+        if row["entry_point"] in _ALSO_RIGHT:
+            comparison = comparison.replace("assert ", f"assert {_ALSO_RIGHT[row['entry_point']]} or ", 1)
         tests = reference_tests(row, where, solution, inputs, comparison)
         # The prompt is a docstring already.
         instruction = prompt.strip().removeprefix('"""').removesuffix('"""').strip()
