@@ -13,7 +13,7 @@ def value_cross_entropy(value_logits: jax.Array, targets: jax.Array, mask: jax.A
     Value logits x [B, S] float, V = sigmoid(x); targets [B, S] float, constant returns G in [0, 1]; mask [B, S], the
     positions that are trained.
     """
-    (x_BxS, g_BxS), mask_BxS = _checked([value_logits, jax.lax.stop_gradient(targets)], mask, rank=2)
+    (x_BxS, g_BxS), mask_BxS = _checked([value_logits, jax.lax.stop_gradient(targets)], mask)
     return _sum_and_count(jax.nn.softplus(x_BxS) - g_BxS * x_BxS, mask_BxS)
 
 
@@ -37,7 +37,7 @@ def clipped_value_loss(
     Source: value clipping of PPO's reference implementation, see Engstrom et al. 2020 (arXiv 2005.12729), section 3.
     """
     anchor_values, targets = jax.lax.stop_gradient((anchor_values, targets))
-    (v_BxS, anchor_BxS, g_BxS), mask_BxS = _checked([values, anchor_values, targets], mask, rank=2)
+    (v_BxS, anchor_BxS, g_BxS), mask_BxS = _checked([values, anchor_values, targets], mask)
     clipped_BxS = anchor_BxS + jnp.clip(v_BxS - anchor_BxS, -clip, clip)
     losses_BxS = 0.5 * jnp.maximum((v_BxS - g_BxS) ** 2, (clipped_BxS - g_BxS) ** 2)
     return _sum_and_count(losses_BxS, mask_BxS)
@@ -54,13 +54,17 @@ def pairwise_ranking_loss(
 
     Source: Bradley and Terry 1952; as a reward-model loss, Ouyang et al. 2022 (arXiv 2203.02155), equation 1.
     """
-    (correct_P, incorrect_P), mask_P = _checked([correct_logits, incorrect_logits], pair_mask, rank=1)
-    return _sum_and_count(jax.nn.softplus(incorrect_P - correct_P), mask_P)
+    chex.assert_rank([correct_logits, incorrect_logits, pair_mask], 1)
+    chex.assert_type([correct_logits, incorrect_logits], float)
+    chex.assert_equal_shape([correct_logits, incorrect_logits, pair_mask])
+    mask_P = pair_mask != 0
+    margin_P = correct_logits.astype(jnp.float32) - incorrect_logits.astype(jnp.float32)
+    return _sum_and_count(jax.nn.softplus(-jnp.where(mask_P, margin_P, 0.0)), mask_P)
 
 
-def _checked(arrays: list[jax.Array], mask: jax.Array, *, rank: int) -> tuple[list[jax.Array], jax.Array]:
+def _checked(arrays: list[jax.Array], mask: jax.Array) -> tuple[list[jax.Array], jax.Array]:
     """The arrays in fp32, 0 outside the mask: a NaN there must not reach the gradient through a product with 0."""
-    chex.assert_rank([*arrays, mask], rank)
+    chex.assert_rank([*arrays, mask], 2)
     chex.assert_type(arrays, float)
     chex.assert_equal_shape([*arrays, mask])
     return [jnp.where(mask != 0, x.astype(jnp.float32), 0.0) for x in arrays], mask != 0
