@@ -1,5 +1,7 @@
 """Every setting out of its range, or at odds with another: one sentence that names it."""
 
+import re
+
 import pytest
 
 from wmtp_jax.errors import UserError
@@ -17,8 +19,9 @@ def refusal(root, *flags: str) -> str:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("zz=3", "config.zz is not a field"),
-        ("train.steps=None", "argument --config.train.steps: 'None' is not a whole number"),
+        ("train.stepz=3", "config.train.stepz is not a field"),
+        ("train.steps=1e3", "argument --config.train.steps: '1e3' is not a whole number"),
+        ("run_name=../up", "config.run_name is '../up'"),
         ("train.steps=0", "config.train.steps is 0; expected 1 or more"),
         ("data.buckets=0.5", "config.data.buckets is (0.5,)"),
         ("data.buckets=64,32", "config.data.buckets"),
@@ -69,6 +72,23 @@ def refusal(root, *flags: str) -> str:
 )
 def test_settings_out_of_range(root, setting, message):
     assert message in refusal(root, f"--config.{setting}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--config is missing"),
+        (["--config"], "argument --config: expected one argument"),
+        (["--config", "configs/nowhere.py"], "'configs/nowhere.py' does not exist"),
+        (["--config", "configs/baseline.py:huge"], "unknown preset 'huge'; expected micro or 7b"),
+        (["--config", "configs/baseline.py", "--conf.train.steps=3"], "unexpected argument '--conf.train.steps=3'"),
+        (["--config", "configs/baseline.py", "extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_wrong_command_lines(flags, message, monkeypatch, root):
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse(flags)
 
 
 def test_running_statistics_without_a_z_score(root):
