@@ -28,7 +28,7 @@ import numpy as _np
 _reference = {{}}
 exec({source!r}, _reference)
 def _are_floats(x):
-    return isinstance(x, float) or (isinstance(x, (list, tuple)) and x and {float} == set(map(type, x)))
+    return isinstance(x, float) or (isinstance(x, (list, tuple)) and x and all(type(each) is float for each in x))
 def _same_kind(out, exp):
     return type(out) == type(exp) and (not isinstance(exp, (list, tuple)) or len(out) == len(exp))
 for _arguments in {inputs}:
