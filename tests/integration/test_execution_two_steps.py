@@ -72,7 +72,6 @@ def test_helpers_of_the_prompt():
     assert (verdict.passed, verdict.reason) != (True, "passed") or not verdict.confirmed
 
 
-@pytest.mark.xfail(reason="names of packages are looked up before the check for builtins")
 def test_builtins_replaced_by_those_of_a_package():
     """The `all` of numpy is true for every generator."""
     program = Program(

@@ -196,11 +196,12 @@ class TestGlobals(dict):
             origin = program_names[name]
             if name in job["entry_points"]:
                 self.remote.add(name)
+            elif hasattr(builtins, name):
+                # Also that of a package: the `all` of numpy is true for every generator.
+                client.cannot(f"the program has a {name} of its own, which the tests use")
             elif origin.partition(":")[0] in _PURE | set(job["packages"]) and origin.partition(":")[2] in ("", name):
                 # `math.isclose` means the standard library's, whatever the program calls math.
                 self[name] = standard(origin)
-            elif hasattr(builtins, name):
-                client.cannot(f"the program has a {name} of its own, which the tests use")
             elif job["entry_points"]:
                 client.cannot(f"the tests use {name}, which the program may have redefined")
             else:
