@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from honest_programs import HONEST
+from ways_to_use import HONEST
 
 from wmtp_jax.sandbox import ExecutionError, Program, check_programs, run_program, test_worker
 from wmtp_jax.sandbox.isolation import Sandbox, bwrap_command, find_bwrap, probe
