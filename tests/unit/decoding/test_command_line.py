@@ -46,7 +46,7 @@ def test_streamed_text_does_not_depend_on_speculation(run_directory, capsys):
         ({"--temperature": "-1"}, "--temperature: '-1' is not a finite number of at least 0"),
         ({"--temperature": "inf"}, "--temperature: 'inf' is not a finite number"),
         ({"--temperature": "nan"}, "--temperature: 'nan' is not a finite number"),
-        ({"--top_p": "0"}, "--top_p: '0' is not a finite number above 0 and of at most 1"),
+        ({"--top_p": "0"}, "--top_p: '0' is not a finite number above 0 and at most 1"),
         ({"--seed": str(2**63)}, "--seed: '9223372036854775808' is not a whole number from 0"),
         ({"--seed": "9" * 100_000}, "999…"),
         ({"--max_new_tokens": "0"}, "--max_new_tokens: '0' is not a whole number"),
