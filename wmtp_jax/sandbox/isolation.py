@@ -83,6 +83,8 @@ def package_files(name: str) -> tuple[str, ...]:
 
 _LOAD = """import marshal, os, sys
 modules, setup = marshal.loads(os.pread({code}, 1 << 20, 0))
+# Its offset and flags are shared with every other worker.
+os.close({code})
 for name, code in modules:
     module = sys.modules[name] = type(sys)(name)
     exec(code, module.__dict__)

@@ -1,9 +1,10 @@
-"""The process that runs an untrusted program. Started alone in its sandbox, as soon as a thread needs its next one.
+"""The process that runs an untrusted program in one of its two steps. Started alone in a sandbox of its own, as soon as
+a thread needs its next one.
 
-It never runs a line of the program itself. For each of the two steps it forks a child, so that both begin in the same
-fresh interpreter: the first runs program and tests as the benchmark's own judge does; the second runs the program alone
-and calls its functions for the tests, which are in another process (test_worker.py). Nothing that a child says is
-trusted: a pass of the first is a claim, and what the second answers is data.
+It never runs a line of the program itself, but forks a child for that and says how it ended. In the first step the
+child runs program and tests as the benchmark's own judge does. In the second it has the program alone and calls its
+functions for the tests, which are in another process (test_worker.py). Nothing that a child says is trusted: a pass of
+the first is a claim, and what the second answers is data.
 """
 
 import builtins
@@ -15,7 +16,7 @@ import resource
 import sys
 import types
 
-from wmtp_jax.sandbox.confine import confine, install, receive_bytes, receive_message, send_message
+from wmtp_jax.sandbox.confine import confine, install, receive_message, send_message
 from wmtp_jax.sandbox.values import Decoder, NotCarriedError, encode
 
 _FILE_BYTES, _OPEN_FILES, _PROCESSES, _RESERVE_BYTES = 16 << 20, 64, 64, 8 << 20
@@ -25,7 +26,7 @@ _FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, types.MethodType}
 
 
 def main(control: int, channel: int, setup: dict) -> None:
-    """Says "ready", receives the job, and runs the two steps when told to."""
+    """Says "ready", receives the job, runs its step and says how it ended."""
     if setup["scratch"]:
         confine(setup["scratch"], setup["seccomp"])
     os.environ.clear()
@@ -37,34 +38,20 @@ def main(control: int, channel: int, setup: dict) -> None:
             continue  # the import in the tests says why
     os.write(control, b"ready\n")
     job = marshal.loads(receive_message(control))
-    for step in (plain_step, confirmed_step):
-        read, write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(control)
-            os.close(read)
-            if setup["no_fork"]:
-                install(setup["no_fork"])
-            del setup
-            return step(job, write, channel)
-        os.close(write)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        reason, _, detail = os.read(read, 4096).decode("ascii", "replace").partition("\n")
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(control)
         os.close(read)
-        os.write(control, f"{status}\n{reason}\n{detail[:2000].split(chr(10))[0]}\n".encode())
-        empty(os.getcwd())
-        receive_bytes(control, 1)
+        if setup["no_fork"]:
+            install(setup["no_fork"])
+        del setup
+        return confirmed_step(job, write, channel) if job["tests_apart"] else plain_step(job, write, channel)
+    os.close(write)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    reason, _, detail = os.read(read, 4096).decode("ascii", "replace").partition("\n")
+    os.write(control, f"{status}\n{reason}\n{detail[:2000].split(chr(10))[0]}\n".encode())
     os._exit(0)
-
-
-def empty(directory: str) -> None:
-    """Removes what the first step has written."""
-    for path, directories, files in os.walk(directory, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(path, name))
-        for name in directories:
-            inner = os.path.join(path, name)
-            os.unlink(inner) if os.path.islink(inner) else os.rmdir(inner)
 
 
 def namespace_of(job: dict) -> dict:
@@ -212,7 +199,12 @@ class Program:
         """Answers requests."""
         self.reply(("load",))
         while True:
-            self.reply(self.receive())
+            try:
+                request = self.receive()
+            except NotCarriedError as error:
+                self.send(("cannot", f"the tests give the program {error}"))
+            else:
+                self.reply(request)
 
     def reply(self, request: tuple) -> None:
         """Answers one request: ("ok", ..), ("raise", class, arguments, text) or ("cannot", why)."""

@@ -30,8 +30,6 @@ from wmtp_jax.sandbox.worker_process import (
 )
 
 FLOAT_TOLERANCE = 1e-5
-# How long a sandbox may take to start on a busy machine.
-_START_SECONDS = 25.0
 _ATTEMPTS = 3
 # Open files of one thread, with its next worker, and those of the rest of this process.
 _FILES_PER_THREAD, _OTHER_FILES = 16, 128
@@ -146,6 +144,7 @@ class SandboxRunner:
             "module_name": program.module_name,
             "entry_points": list(program.entry_points),
             "helpers": program.helpers,
+            "tests_apart": False,
             "packages": list(self.packages),
             "memory_bytes": memory_bytes,
             "cpu_seconds": int(timeout_s) + 2,
@@ -153,34 +152,50 @@ class SandboxRunner:
         for attempt in range(_ATTEMPTS):
             if not workers.closed:
                 time.sleep(attempt)
-            with contextlib.suppress(BlockingIOError), workers.take(stdin) as worker:
-                verdict = self._run_once(worker, job, timeout_s, workers.start_next if ahead else lambda: None)
+            with contextlib.suppress(BlockingIOError):
+                verdict = self._run_steps(job, stdin, timeout_s, workers, ahead)
                 if verdict or workers.closed:
                     return verdict or Verdict(False, "exited", "")
         self.sandbox.raise_start_error()
 
-    def _run_once(
+    def _run_steps(
+        self, job: dict, stdin: str | None, timeout_s: float, workers: Workers, ahead: bool
+    ) -> Verdict | None:
+        """Each step in a sandbox of its own, so that nothing of the first is left for the second; None where a process
+        did not start.
+        """
+        start_next = workers.start_next if ahead else lambda: None
+        with workers.take(stdin) as worker:
+            verdict = self._run_plain(worker, job, timeout_s, start_next)
+        if verdict is None or not verdict.passed:
+            return verdict
+        if not job["tests"]:
+            return replace(verdict, detail="no tests say what it should compute")
+        with workers.take() as worker:
+            outcome = self._confirm(worker, job, timeout_s, start_next)
+        return outcome and replace(verdict, **outcome)
+
+    def _run_plain(
         self, worker: WorkerProcess, job: dict, timeout_s: float, start_next: Callable[[], None]
     ) -> Verdict | None:
-        """None where a process did not start."""
+        """The first step; None where its process did not start."""
         worker.keep_tail = bool(job["tests"])
-        if worker.read_lines(1, time.monotonic() + _START_SECONDS) != ["ready"]:
+        if not worker.is_ready():
             return None
         deadline = time.monotonic() + timeout_s
         with contextlib.suppress(OSError):
             send_message(worker.control.fileno(), marshal.dumps(job))
         start_next()
         verdict = _plain_verdict(worker.read_lines(3, deadline), worker)
-        if not verdict.passed or not worker.keep_tail:
-            worker.kill()
-            detail = "no tests say what it should compute" if verdict.passed else verdict.detail
-            return replace(verdict, stdout=worker.read_stdout(), detail=detail)
-        outcome = self._confirm(worker, job, timeout_s)
         worker.kill()
-        return outcome and replace(verdict, stdout=worker.read_stdout(), **outcome)
+        return replace(verdict, stdout=worker.read_stdout())
 
-    def _confirm(self, worker: WorkerProcess, job: dict, timeout_s: float) -> dict | None:
-        """The second step: fields of the verdict; None where the process that runs the tests did not start."""
+    def _confirm(
+        self, worker: WorkerProcess, job: dict, timeout_s: float, start_next: Callable[[], None]
+    ) -> dict | None:
+        """The second step: fields of the verdict; None where a process did not start."""
+        if not worker.is_ready():
+            return None
         result_socket, remote_socket = socket.socketpair()
         with result_socket, remote_socket:
             self.test_worker.send_sockets(worker.channel, remote_socket)
@@ -188,8 +203,11 @@ class SandboxRunner:
             remote_socket.close()
             deadline = time.monotonic() + timeout_s
             with contextlib.suppress(OSError):
-                worker.control.sendall(b"2")
+                # Nothing of the tests comes near the program.
+                alone = {name: job[name] for name in ("source", "module_name", "memory_bytes", "cpu_seconds")}
+                send_message(worker.control.fileno(), marshal.dumps(alone | {"tests_apart": True}))
                 send_message(result_socket.fileno(), marshal.dumps(job))
+            start_next()
             result = _read_result(result_socket, deadline)
             if not result:
                 return None if result is not None else {"detail": f"the tests take more than {timeout_s:g} s apart"}

@@ -3,8 +3,9 @@
 Namespaces already hide files, network and other processes. The filter denies what they leave: new processes (rlimits do
 not bound a fork bomb when the runner is root), memory that no rlimit counts, other processes' memory, sockets of any
 kind, sending descriptors (they are counted per user, so the runner would run out of them), changes of a file's mode,
-owner, times and attributes, locks on files of the host and watches of them, the machine's load, and the parts of the
-kernel through which sandboxes have been escaped.
+owner, times, attributes and hints, locks on files of the host and watches of them, the machine's load, which pages of
+files are in memory (it would tell one program what another has read), and the parts of the kernel through which
+sandboxes have been escaped.
 """
 
 import errno
@@ -24,11 +25,12 @@ _DENIED = {
     **{"open_by_handle_at": (304, 265), "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282)},
     **{"io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427)},
     **{"inotify_init": (253, None), "inotify_init1": (294, 26), "fanotify_init": (300, 262), "sysinfo": (99, 179)},
+    **{"io_setup": (206, 0), "io_submit": (209, 2), "mincore": (27, 232), "cachestat": (451, 451)},
     **{"add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219), "personality": (135, 92)},
 }
-# These change a file's mode, owner, times or attributes, or lock it. The device files and the installation are the
-# host's own; the program could lock them, and change the devices where the runner is root. Nothing is done, and success
-# is reported, so that programs which copy or lock their own files work.
+# These change a file's mode, owner, times or attributes, lock it, or take it out of memory. The device files and the
+# installation are the host's own; the program could lock them, and change the devices where the runner is root. Nothing
+# is done, and success is reported, so that programs which copy or lock their own files work.
 _IGNORED = {
     **{"chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452)},
     **{"chown": (92, None), "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54)},
@@ -36,9 +38,13 @@ _IGNORED = {
     **{"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463)},
     **{"removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16)},
     **{"removexattrat": (466, 466), "file_setattr": (469, 469), "flock": (73, 32)},
+    **{"fadvise64": (221, 223)},
 }
-# fcntl: F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_NOTIFY.
-_FCNTL, _LOCKING_COMMANDS = (72, 25), (6, 7, 37, 38, 1024, 1026)
+# With the flag RWF_NOWAIT they read what is in memory alone; told that they do not exist, libc falls back on preadv and
+# pwritev where there is no flag.
+_MISSING = {"preadv2": (327, 286), "pwritev2": (328, 287)}
+# fcntl: F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_NOTIFY, and F_(GET|SET)_(FILE_)RW_HINT.
+_FCNTL, _IGNORED_COMMANDS = (72, 25), (6, 7, 37, 38, 1024, 1026, 1035, 1036, 1037, 1038)
 _NEW_PROCESS = {"fork": (57, None), "vfork": (58, None)}
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _CLONE_THREAD = 0x00010000
@@ -53,13 +59,14 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 
 def seccomp_filter() -> bytes | None:
     """The filter of a sandbox, an array of `struct sock_filter`; None where system call numbers are not listed here."""
-    n_commands = len(_LOCKING_COMMANDS)
+    n_commands = len(_IGNORED_COMMANDS)
+    answers = dict.fromkeys(_DENIED.values(), errno.EPERM) | dict.fromkeys(_MISSING.values(), errno.ENOSYS)
     return _assemble(
-        dict.fromkeys(_DENIED.values(), errno.EPERM) | dict.fromkeys(_IGNORED.values(), 0),
+        answers | dict.fromkeys(_IGNORED.values(), 0),
         [
             *((_EQUAL, 0, n_commands + 2, _FCNTL), (_LOAD, 0, 0, _SECOND_ARGUMENT)),
-            *((_EQUAL, n_commands - i, 0, command) for i, command in enumerate(_LOCKING_COMMANDS[:-1], start=1)),
-            *((_EQUAL, 0, 1, _LOCKING_COMMANDS[-1]), _answer(0)),
+            *((_EQUAL, n_commands - i, 0, command) for i, command in enumerate(_IGNORED_COMMANDS[:-1], start=1)),
+            *((_EQUAL, 0, 1, _IGNORED_COMMANDS[-1]), _answer(0)),
         ],
     )
 

@@ -32,6 +32,17 @@ _PURE = {
     *("decimal", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json", "math", "numbers"),
     *("operator", "re", "statistics", "string", "textwrap", "typing", "unicodedata"),
 }
+# Modules that run nothing that they are given as text or bytes, so that tests can use them on what a program returns.
+_HARMLESS = _PURE | {
+    *("array", "asyncio", "base64", "binascii", "concurrent.futures", "contextlib", "csv", "difflib", "io", "locale"),
+    *("pprint", "queue", "random", "secrets", "string", "struct", "sys", "threading", "time", "traceback", "types"),
+    *("unittest", "uuid", "warnings", "weakref", "zlib"),
+}
+# With these, what a program returns could take over the process that the tests run in.
+_EXECUTING_BUILTINS = {
+    *("eval", "exec", "compile", "open", "input", "breakpoint", "getattr", "setattr", "delattr"),
+    *("globals", "locals", "vars", "__import__", "__builtins__", "__loader__", "__spec__"),
+}
 _IMPURE_BUILTINS = {
     *("id", "hash", "open", "input", "print", "globals", "locals", "vars", "dir", "eval"),
     *("__import__", "getattr", "setattr", "delattr", "hasattr", "callable", "__build_class__", "super", "breakpoint"),
@@ -188,6 +199,10 @@ class TestGlobals(dict):
         if job["module_name"] != "builtins":
             self["__name__"] = job["module_name"]
         self.client, self.remote = client, set()
+        for source in (job["helpers"], job["tests"]):
+            danger = executing(source, job["packages"])
+            if danger:
+                client.cannot(f"the tests use {danger}, which can run what the program returns")
         if job["helpers"]:
             exec(compile(job["helpers"], "helpers", "exec"), self)
         for name in job["entry_points"]:
@@ -235,6 +250,28 @@ def global_names(tests: str) -> tuple[set[str], set[str]]:
     bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
     bound |= {symbol.get_name() for symbol in tables[0].get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     return {symbol.get_name() for symbol in symbols if symbol.is_referenced()}, bound
+
+
+def executing(source: str, packages: list[str]) -> str:
+    """What in the tests could run a value as a program, if there is anything."""
+    read, bound = global_names(source)
+    for name in sorted(_EXECUTING_BUILTINS & (read | bound)):
+        return name
+    for module in sorted(imported_modules(source)):
+        if module not in _HARMLESS and module.partition(".")[0] not in packages:
+            return f"the module {module}"
+    return ""
+
+
+def imported_modules(source: str) -> set[str]:
+    """The modules that the source imports."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or ".")
+    return found
 
 
 def doubt_about(job: dict, program_names: dict[str, str], error: BaseException) -> str:

@@ -16,8 +16,8 @@ from collections import deque
 from wmtp_jax.sandbox.isolation import ExecutionError, Sandbox
 
 OUTPUT_BYTES, TAIL_BYTES = 64 << 20, 64 << 10
-# How long a killed process may take to vanish.
-_EXIT_SECONDS = 5.0
+# How long a sandbox may take to start on a busy machine, and a killed process to vanish.
+_START_SECONDS, _EXIT_SECONDS = 25.0, 5.0
 _ATTEMPTS = 3
 
 
@@ -71,6 +71,10 @@ class WorkerProcess:
             stack.callback(self.kill)
             self._stack = stack.pop_all()
         os.set_blocking(self.stream.fileno(), False)
+
+    def is_ready(self) -> bool:
+        """Waits until it can take a program; whether it has started."""
+        return self.read_lines(1, time.monotonic() + _START_SECONDS) == ["ready"]
 
     def read_lines(self, count: int, deadline: float) -> list[str] | None:
         """So many lines of `control`, while output is read.
