@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from wmtp_jax.losses.chunks import chunk_logits, scan_chunks
+from wmtp_jax.parallel import batch_shards, constrain
 
 
 def linear_cross_entropy(
@@ -59,20 +60,21 @@ def token_scores(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _summed(hidden, kernel, targets, coefficients, chunk_length):
-    def body(loss, chunk):
-        h_BxCxD, target_BxC, coefficient_BxC = chunk
+    def body(_, chunk):
+        h_BxCxD, target_BxC = chunk
         _, picked_BxCx1, lse_BxC = _chunk_scores(h_BxCxD, kernel, target_BxC)
-        nll_BxC = lse_BxC - picked_BxCx1[..., 0]
-        return loss + jnp.sum(coefficient_BxC * nll_BxC), nll_BxC
+        return None, lse_BxC - picked_BxCx1[..., 0]
 
-    return scan_chunks(body, jnp.float32(0), (hidden, targets, coefficients), chunk_length)
+    _, nll = scan_chunks(body, None, (hidden, targets), chunk_length)
+    return jnp.sum(coefficients * nll), nll
 
 
 def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
     w_DxV = kernel.astype(hidden.dtype)
+    P = batch_shards()  # each adds up the kernel's gradient for its own rows, and they are summed once, at the end
+    by_shard = lambda x: x.reshape(P, -1, *x.shape[1:])
 
-    def body(carry, chunk):
-        loss, dw_DxV = carry
+    def body(dw_PxDxV, chunk):
         h_BxCxD, target_BxC, coefficient_BxC = chunk
         logits_BxCxV, picked_BxCx1, lse_BxC = _chunk_scores(h_BxCxD, w_DxV, target_BxC)
         nll_BxC = lse_BxC - picked_BxCx1[..., 0]
@@ -80,12 +82,14 @@ def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
         dlogits = coefficient_BxC[..., None] * (jnp.exp(logits_BxCxV - lse_BxC[..., None]) - is_target)
         dlogits = dlogits.astype(hidden.dtype)
         dh_BxCxD = jnp.einsum("BCV,DV->BCD", dlogits, w_DxV)
-        dw_DxV += jnp.einsum("BCD,BCV->DV", h_BxCxD, dlogits, preferred_element_type=jnp.float32)
-        return (loss + jnp.sum(coefficient_BxC * nll_BxC), dw_DxV), (nll_BxC, dh_BxCxD)
+        added_PxDxV = jnp.einsum(
+            "PBCD,PBCV->PDV", by_shard(h_BxCxD), by_shard(dlogits), preferred_element_type=jnp.float32
+        )
+        return constrain(dw_PxDxV + added_PxDxV, "batch", None, "vocab"), (nll_BxC, dh_BxCxD)
 
-    zeros = jnp.float32(0), jnp.zeros(kernel.shape, jnp.float32)
-    (loss, dw), (nll, dh) = scan_chunks(body, zeros, (hidden, targets, coefficients), chunk_length)
-    return (loss, nll), (dh, dw, jnp.zeros((), kernel.dtype))
+    zeros = constrain(jnp.zeros((P, *kernel.shape), jnp.float32), "batch", None, "vocab")
+    dw_PxDxV, (nll, dh) = scan_chunks(body, zeros, (hidden, targets, coefficients), chunk_length)
+    return (jnp.sum(coefficients * nll), nll), (dh, dw_PxDxV.sum(0), jnp.zeros((), kernel.dtype))
 
 
 def _summed_bwd(chunk_length, residuals, cotangents):

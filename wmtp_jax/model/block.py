@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from wmtp_jax.model.attention import ATTENTION, cached_attention, update_cache
 from wmtp_jax.model.config import ModelConfig
 from wmtp_jax.model.rope import apply_rope
+from wmtp_jax.parallel import constrain
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -123,6 +124,7 @@ class Block(nn.Module):
         normed = RMSNorm(self.config.norm_eps, self.dtype, name="attention_norm")(x_BxSxD)
         attention = Attention(self.config, self.dtype, self.implementation, name="attention")
         attended, cache = attention(normed, rope, segment_ids, positions, cache, query_positions, n_attended)
-        x_BxSxD = take_tokens(x_BxSxD, query_positions) + attended
+        x_BxSxD = constrain(take_tokens(x_BxSxD, query_positions) + attended, "batch", None, None)
         normed = RMSNorm(self.config.norm_eps, self.dtype, name="ffn_norm")(x_BxSxD)
-        return x_BxSxD + FeedForward(self.config, self.dtype, name="feed_forward")(normed), cache
+        x_BxSxD += FeedForward(self.config, self.dtype, name="feed_forward")(normed)
+        return constrain(x_BxSxD, "batch", None, None), cache

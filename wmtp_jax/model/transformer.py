@@ -10,6 +10,7 @@ from wmtp_jax.model.attention import ATTENTION
 from wmtp_jax.model.block import Block, RMSNorm
 from wmtp_jax.model.config import ModelConfig, ModelConfigError
 from wmtp_jax.model.rope import rope_table
+from wmtp_jax.parallel import constrain
 
 REMAT = {
     "none": None,
@@ -62,7 +63,8 @@ class MTPTransformer(nn.Module):
 
     def embedded(self, tokens_BxS) -> jax.Array:
         """Embeddings of tokens: [B, S, D]."""
-        return jnp.take(self.tok_embeddings.embedding, tokens_BxS, axis=0).astype(self.dtype)
+        table_VxD = constrain(self.tok_embeddings.embedding, "vocab", None)
+        return constrain(jnp.take(table_VxD, tokens_BxS, axis=0).astype(self.dtype), "batch", None, None)
 
     def trunk_states(self, tokens_BxS, segment_ids_BxS=None) -> jax.Array:
         """Output of the last trunk layer, before any norm: [B, S, D]."""
@@ -91,7 +93,8 @@ class MTPTransformer(nn.Module):
 
     def unembedding(self) -> jax.Array:
         """The kernel [D, V] (fp32) that turns head states into logits."""
-        return self.tok_embeddings.embedding.T if self.config.tie_embeddings else self.output()
+        kernel_DxV = self.tok_embeddings.embedding.T if self.config.tie_embeddings else self.output()
+        return constrain(kernel_DxV, None, "vocab")  # gathered here, once, and not in every chunk of positions
 
     def logits(self, states) -> jax.Array:
         """fp32 logits [..., V] of head states [..., D]."""

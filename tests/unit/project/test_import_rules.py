@@ -12,8 +12,9 @@ PURE = {"model", "losses", "weighting", "decoding"}
 
 # Package of wmtp_jax -> the packages of wmtp_jax that it may import, besides itself and SHARED.
 ALLOWED = {
-    "model": set(),
-    "losses": {"model"},
+    "parallel": set(),
+    "model": {"parallel"},
+    "losses": {"model", "parallel"},
     "weighting": {"model", "losses"},
     "decoding": {"model", "losses", "data"},
     "sandbox": set(),
