@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from configs.ranges import (
     ANY,
     COUNT,
+    DEVICES,
     PATTERN,
     SHARE,
     Range,
@@ -157,6 +158,11 @@ FIELDS: dict[str, tuple[Any, Range]] = {
     "train.checkpoint_every": (100, COUNT),
     "train.keep_checkpoints": (2, COUNT),
     "train.max_skipped": (10, COUNT),  # non-finite steps in a row before the run stops
+    # The devices, as data x fsdp x tensor; -1 takes those that are left. data splits the rows of a batch, fsdp rows and
+    # parameters, tensor attention heads, feed-forward width and vocabulary.
+    "mesh.data": (-1, DEVICES),
+    "mesh.fsdp": (1, DEVICES),
+    "mesh.tensor": (1, DEVICES),
     "evaluation.batch_size": (64, COUNT),
     "evaluation.problems": (100, at_least(0)),  # of the validation split, for greedy pass@1; 0 leaves it out
     "evaluation.max_new_tokens": (96, COUNT),

@@ -49,6 +49,7 @@ def each(range_of_entry: Range, expected: str, more: Callable[[Sequence], bool] 
 
 
 COUNT = Range(lambda value: value >= 1, "1 or more")
+DEVICES = Range(lambda value: is_integer(value) and (value == -1 or value >= 1), "1 or more, or -1 for the rest")
 SHARE = at_least(0, 1)
 PATTERN = Range(lambda value: isinstance(value, str) and _compiles(value), "a regular expression")
 

@@ -1,5 +1,6 @@
 """Reads a model into a JAX param tree, leaf by leaf and straight into its shards."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,17 @@ from wmtp_jax.model import ModelConfig
 if TYPE_CHECKING:  # jax is imported where arrays are made: converting files needs none of it.
     import jax
 
+Shardings = dict | Callable[[ModelConfig], dict] | None
 
-def load(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+
+def load(directory: str | Path, dtype=None, shardings: Shardings = None) -> tuple[ModelConfig, dict]:
     """Reads a model of any layout (found by its config file).
 
     Args:
         directory: holds config and weights.
         dtype: of the params: "float32", "float16", "bfloat16" or such a dtype; None keeps the file's.
-        shardings: a tree like the params of `jax.sharding.Sharding`; None puts each leaf on the default device.
+        shardings: a tree like the params of `jax.sharding.Sharding`, or a function of the architecture that gives one;
+            None puts each leaf on the default device.
 
     Returns:
         The architecture, and params as a nested dict shaped as `wmtp_jax.model.param_shapes(config)`.
@@ -34,23 +38,23 @@ def load(directory: str | Path, dtype=None, shardings: dict | None = None) -> tu
     return _load(open_checkpoint(directory), dtype, shardings)
 
 
-def load_meta(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+def load_meta(directory: str | Path, dtype=None, shardings: Shardings = None) -> tuple[ModelConfig, dict]:
     """Reads a Meta model: params.json with consolidated.pth or safetensors. Otherwise as `load`."""
     return _load(open_checkpoint(directory, "meta"), dtype, shardings)
 
 
-def load_hf(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+def load_hf(directory: str | Path, dtype=None, shardings: Shardings = None) -> tuple[ModelConfig, dict]:
     """Reads a Hugging Face Llama: config.json with safetensors or pytorch_model.bin. Otherwise as `load`."""
     return _load(open_checkpoint(directory, "hf"), dtype, shardings)
 
 
-def load_tree(directory: str | Path, dtype=None, shardings: dict | None = None) -> tuple[ModelConfig, dict]:
+def load_tree(directory: str | Path, dtype=None, shardings: Shardings = None) -> tuple[ModelConfig, dict]:
     """Reads what `save_tree` wrote. Otherwise as `load`."""
     return _load(open_checkpoint(directory, "flax"), dtype, shardings)
 
 
 def load_reward_model(
-    directory: str | Path, dtype=None, shardings: dict | None = None
+    directory: str | Path, dtype=None, shardings: Shardings = None
 ) -> "tuple[ModelConfig, dict, jax.Array]":
     """Reads a reward model: a backbone in any layout with a value head, such as Starling-RM-7B-alpha.
 
@@ -73,10 +77,12 @@ def load_reward_model(
     return config, params, jax.numpy.asarray(kernel_1xD.T, parse_dtype(dtype) or kernel_1xD.dtype)
 
 
-def _load(checkpoint: Checkpoint, dtype, shardings: dict | None) -> tuple[ModelConfig, dict]:
+def _load(checkpoint: Checkpoint, dtype, shardings: Shardings) -> tuple[ModelConfig, dict]:
     from wmtp_jax.tree import flatten_tree, unflatten_tree
 
     wanted = parse_dtype(dtype)
+    if callable(shardings):
+        shardings = shardings(checkpoint.config)
     by_leaf = None if shardings is None else flatten_tree(shardings, ".")
     leaves = {}
     for leaf, shape in checkpoint.shapes.items():

@@ -22,14 +22,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(command: CommandLine) -> None:
     """One run, from its config to its report; started again, it continues where it was."""
     # Imported here, because jax takes seconds: a mistyped flag is answered at once.
+    import jax
     import jax.numpy as jnp
 
     from wmtp_jax.model import MTPTransformer
     from wmtp_jax.objectives import objective_class
+    from wmtp_jax.parallel import make_mesh
     from wmtp_jax.report import closing_table, write_report
     from wmtp_jax.storage import resolve
     from wmtp_jax.storage.missing import missing_assets
-    from wmtp_jax.training.assets import architecture, asset_paths, digest_inputs, load_assets
+    from wmtp_jax.training.assets import architecture, asset_paths, digest_inputs, load_assets, require_even_batches
     from wmtp_jax.training.critic_files import load_critic, save_critic
     from wmtp_jax.training.export import export_model, n_parameters
     from wmtp_jax.training.metrics import MetricsWriter, read_metrics
@@ -49,6 +51,9 @@ def run(command: CommandLine) -> None:
         return
 
     with contextlib.ExitStack() as stack:
+        mesh = make_mesh(config.mesh)
+        require_even_batches(mesh, config)
+        stack.enter_context(jax.set_mesh(mesh))
         directory = stack.enter_context(open_run_directory(command.workdir, config.run_name, config.to_dict()))
         assets = load_assets(config, objective_type)
         tracker = None

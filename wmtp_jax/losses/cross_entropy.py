@@ -71,7 +71,9 @@ def _summed(hidden, kernel, targets, coefficients, chunk_length):
 
 def _summed_fwd(hidden, kernel, targets, coefficients, chunk_length):
     w_DxV = kernel.astype(hidden.dtype)
-    P = batch_shards()  # each adds up the kernel's gradient for its own rows, and they are summed once, at the end
+    P = batch_shards(
+        hidden.shape[1]
+    )  # each adds up the kernel's gradient for its own rows, and they are summed once, at the end
     by_shard = lambda x: x.reshape(P, -1, *x.shape[1:])
 
     def body(dw_PxDxV, chunk):

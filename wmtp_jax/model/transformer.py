@@ -124,9 +124,10 @@ def _positions(x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
 
 
-def init_params(config: ModelConfig, seed: int = 0) -> dict:
-    """Fresh fp32 parameters, as a plain tree (logical axis names: `logical_axes`)."""
-    return jax.jit(lambda key: nn.meta.unbox(_init_boxed(config, key)))(jax.random.key(seed))
+def init_params(config: ModelConfig, seed: int = 0, shardings: dict | None = None) -> dict:
+    """Fresh fp32 parameters, as a plain tree, each leaf made in its shards (logical axis names: `logical_axes`)."""
+    init = jax.jit(lambda key: nn.meta.unbox(_init_boxed(config, key)), out_shardings=shardings)
+    return init(jax.random.key(seed))
 
 
 def param_shapes(config: ModelConfig) -> dict:

@@ -4,6 +4,7 @@ All functions look at the mesh that `jax.set_mesh` entered; without one, or on o
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -52,17 +53,32 @@ def _mesh_axes(name: str | None, rules) -> str | tuple[str, ...] | None:
     raise ValueError(f"no rule says how the axis {name!r} is split; expected one of {[known for known, _ in rules]}")
 
 
-def batch_shards() -> int:
-    """Into how many parts the rows of a batch are split."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    return math.prod(shape.get(axis, 1) for axis in BATCH_AXES)
+def batch_shards(n_rows: int) -> int:
+    """Into how many equal parts a batch of rows is split; 1 where it does not divide."""
+    n_parts = _n_parts(jax.sharding.get_abstract_mesh(), BATCH_AXES)
+    return 1 if n_rows % n_parts else n_parts
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """The same array, laid out by the logical names of its axes."""
-    if jax.sharding.get_abstract_mesh().empty:
+    """The same array, laid out by the logical names of its axes; an axis that does not divide is not split."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return x
-    return jax.lax.with_sharding_constraint(x, spec(names))
+    divided = [None if size % _n_parts(mesh, axes) else axes for size, axes in zip(x.shape, spec(names), strict=True)]
+    return jax.lax.with_sharding_constraint(x, _as_jit_writes_it(mesh, divided))
+
+
+def _as_jit_writes_it(mesh: Any, axes: Sequence) -> PartitionSpec:
+    """Without axes of one device and without None at the end: a step would compile again for its own output."""
+    entries = [entry if _n_parts(mesh, entry) > 1 else None for entry in axes]
+    while entries and entries[-1] is None:
+        entries.pop()
+    return PartitionSpec(*entries)
+
+
+def _n_parts(mesh: Any, axes: str | tuple[str, ...] | None) -> int:
+    names = (axes,) if isinstance(axes, str) else axes or ()
+    return math.prod(mesh.shape.get(name, 1) for name in names)
 
 
 def specs(tree: PyTree, logical_axes: PyTree) -> PyTree:
@@ -89,41 +105,43 @@ def specs(tree: PyTree, logical_axes: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(leaf_spec, tree)
 
 
-def shardings(tree: PyTree, logical_axes: PyTree, mesh: jax.sharding.Mesh) -> PyTree:
-    """`specs` on a mesh.
+def shardings(tree: PyTree, logical_axes: PyTree) -> PyTree:
+    """`specs` on the mesh; without one, the default device for every leaf.
 
     Raises:
         MeshError: an axis does not divide.
     """
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(lambda _: device, tree)
 
     def leaf_sharding(path, leaf, leaf_spec):
         for size, axes in zip(leaf.shape, leaf_spec, strict=False):
-            names = (axes,) if isinstance(axes, str) else axes or ()
-            parts = math.prod(mesh.shape[name] for name in names)
-            if size % parts:
+            if size % _n_parts(mesh, axes):
                 raise MeshError(
-                    f"config.mesh splits {jax.tree_util.keystr(path, simple=True, separator='/')} of shape "
-                    f"{list(leaf.shape)} over {' and '.join(names)} into {parts} parts, which {size} does not divide "
-                    f"into; choose a size of {' or '.join(names)} that divides it"
+                    f"config.mesh.{axes} is {_n_parts(mesh, axes)}, which does not divide {size}, an axis of "
+                    f"{jax.tree_util.keystr(path, simple=True, separator='/')} {list(leaf.shape)}; "
+                    f"give a size of {axes} that divides it"
                 )
-        return NamedSharding(mesh, leaf_spec)
+        return NamedSharding(mesh, _as_jit_writes_it(mesh, leaf_spec))
 
     return jax.tree_util.tree_map_with_path(leaf_sharding, tree, specs(tree, logical_axes))
 
 
 def constrain_tree(tree: PyTree, logical_axes: PyTree) -> PyTree:
     """The same tree, laid out by `specs`."""
-    if jax.sharding.get_abstract_mesh().empty:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
         return tree
-    return jax.tree.map(jax.lax.with_sharding_constraint, tree, specs(tree, logical_axes))
+    constrained = lambda leaf, axes: jax.lax.with_sharding_constraint(leaf, _as_jit_writes_it(mesh, axes))
+    return jax.tree.map(constrained, tree, specs(tree, logical_axes))
 
 
-def global_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """The rows that this process made become its part of the global batch.
-
-    Args:
-        batch: arrays [B / number of processes, ...].
-        mesh: of all processes.
-    """
+def global_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array | np.ndarray]:
+    """The rows that this process made, arrays [B / number of processes, ...], as its part of the global batch."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty:
+        return batch
     rows = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
     return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}

@@ -2,14 +2,16 @@
 
 import dataclasses
 
+import jax
 import ml_collections
 
 import converters
 from converters.checkpoint import open_checkpoint
 from wmtp_jax.data import Examples, Tokenizer, load_examples, load_tokenizer, require_labels
 from wmtp_jax.files import files_digest
-from wmtp_jax.model import ModelConfig, init_params
+from wmtp_jax.model import ModelConfig, init_params, logical_axes, param_shapes
 from wmtp_jax.objectives.objective import Objective
+from wmtp_jax.parallel import shardings
 from wmtp_jax.storage import resolve
 from wmtp_jax.training.config import ConfigError
 
@@ -37,10 +39,10 @@ def load_assets(config: ml_collections.ConfigDict, objective: type[Objective]) -
         UserError: names the file, line, tensor or field that is wrong.
     """
     if config.model.path:
-        model_config, params = converters.load(resolve(config.model.path))
+        model_config, params = converters.load(resolve(config.model.path), shardings=param_shardings)
     else:
         model_config = architecture(config)
-        params = init_params(model_config, config.seed)
+        params = init_params(model_config, config.seed, param_shardings(model_config))
     if config.data.buckets[-1] > model_config.max_seq_len:
         raise ConfigError(
             f"config.data.buckets ends with {config.data.buckets[-1]}, but the model's context is "
@@ -85,6 +87,25 @@ def digest_inputs(
         elif field not in digests:
             digests[field] = files_digest(open_checkpoint(resolve(path)).files)
     return {field: {"path": path, "sha256": digests[field]} for field, path in paths.items()}
+
+
+def require_even_batches(mesh: jax.sharding.Mesh, config: ml_collections.ConfigDict) -> None:
+    """Refuses batches whose rows cannot be split evenly over the mesh."""
+    n_shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    for name, rows in (
+        ("train.batch_size / config.train.accumulation", config.train.batch_size / config.train.accumulation),
+        ("critic.batch_size", config.critic.batch_size),
+    ):
+        if rows % n_shards:
+            raise ConfigError(
+                f"config.{name} is {rows:g} rows, which config.mesh splits into {n_shards} parts (data x fsdp); "
+                f"expected a multiple of {n_shards}"
+            )
+
+
+def param_shardings(model_config: ModelConfig) -> dict:
+    """Where each parameter lies on the mesh."""
+    return shardings(param_shapes(model_config), logical_axes(model_config))
 
 
 def architecture(config: ml_collections.ConfigDict) -> ModelConfig:

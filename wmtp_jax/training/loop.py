@@ -8,6 +8,7 @@ import jax
 
 from wmtp_jax.data import TrainingBatches
 from wmtp_jax.objectives.objective import Batch
+from wmtp_jax.parallel import global_batch, shardings
 from wmtp_jax.progress import Progress
 from wmtp_jax.training.checkpoints import Checkpoints
 from wmtp_jax.training.errors import TrainingError
@@ -26,6 +27,7 @@ class Stage(NamedTuple):
         n_steps: of the whole stage.
         checkpoint_every: steps; the last step has a checkpoint too.
         losses: names of the metrics to show while it runs.
+        logical_axes: of the policy's parameters, see `wmtp_jax.model.logical_axes`.
         learning_rate: of the next update, given the number of steps taken.
         peak_seconds: what a step of B rows and S positions takes at the machine's matmul peak; 0 shows no share of it.
     """
@@ -34,6 +36,7 @@ class Stage(NamedTuple):
     n_steps: int
     checkpoint_every: int
     losses: tuple[str, ...]
+    logical_axes: dict
     learning_rate: Callable[[int], float]
     peak_seconds: Callable[[int, int], float] = lambda rows, length: 0.0
 
@@ -66,9 +69,11 @@ def fit(
     settings = run.config.train
     checkpoint_directory = run.directory / f"{stage.prefix}checkpoints"
     with Checkpoints(checkpoint_directory, settings.keep_checkpoints) as checkpoints, contextlib.closing(batches):
-        restored = checkpoints.restore_latest(jax.eval_shape(create_state, *initial.values()))
+        shapes = jax.eval_shape(create_state, *initial.values())
+        layout = shardings(shapes, stage.logical_axes)
+        restored = checkpoints.restore_latest(jax.tree.map(_placed, shapes, layout))
         if restored is None:
-            state = create_state(*initial.values())
+            state = jax.jit(create_state, out_shardings=layout)(*initial.values())
         else:
             done, state, data_state = restored
             batches.set_state(data_state)
@@ -122,5 +127,9 @@ def fit(
 
 
 def device_batch(batch: Batch) -> Batch:
-    """The arrays that a step reads: all but the examples' numbers."""
-    return {name: array for name, array in batch.items() if name != "rows"}
+    """The arrays that a step reads, all but the examples' numbers, split over the devices."""
+    return global_batch({name: array for name, array in batch.items() if name != "rows"})
+
+
+def _placed(shape: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)

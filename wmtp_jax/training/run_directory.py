@@ -22,12 +22,15 @@ from wmtp_jax.jsonl import fields_of, read_object
 from wmtp_jax.training.errors import TrainingError
 from wmtp_jax.training.tracking import Tracker
 
-# What a restart may change: how often something is written or shown, never what is computed.
+# What a restart may change: how often something is written or shown and on which devices it is computed, never what.
 FREE_FIELDS = (
     "run_name",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
     "evaluation.timeout_s",
     "evaluation.sandbox",
     "mlflow",

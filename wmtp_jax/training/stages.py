@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from wmtp_jax.data import Sampling, make_batches
 from wmtp_jax.decoding import next_token_model
-from wmtp_jax.model import MTPTransformer
+from wmtp_jax.model import MTPTransformer, logical_axes
 from wmtp_jax.objectives.objective import Objective
 from wmtp_jax.progress import Progress
 from wmtp_jax.training.assets import Assets
@@ -57,6 +57,7 @@ def train_critic(
         n_steps=settings.steps,
         checkpoint_every=settings.evaluate_every,
         losses=("value_loss",),
+        logical_axes=logical_axes(plain_config),
         learning_rate=learning_rate(settings.optimizer, settings.steps),
     )
 
@@ -124,6 +125,7 @@ def train_policy(
         n_steps=n_steps,
         checkpoint_every=config.train.checkpoint_every,
         losses=tuple(f"loss_head_{k + 1}" for k in range(model.config.n_future_tokens)),
+        logical_axes=logical_axes(model.config),
         learning_rate=learning_rate(config.optimizer, n_steps),
         peak_seconds=lambda rows, length: step_flops(model.config, rows, length) / peak_flops,
     )

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from wmtp_jax.losses import head_targets, linear_cross_entropy
-from wmtp_jax.model import MTPTransformer
+from wmtp_jax.model import MTPTransformer, logical_axes
 from wmtp_jax.objectives.objective import Batch, Metrics, Objective
+from wmtp_jax.parallel import constrain_tree
 from wmtp_jax.training.state import TrainState
 from wmtp_jax.weighting import Statistics
 
@@ -45,6 +46,7 @@ def make_train_step(
     A non-finite loss or gradient leaves parameters and optimisers untouched and is counted. The objective's config says
     how many micro-batches there are and how long chunks of logits are, which changes the result by rounding only.
     """
+    axes = logical_axes(model.config)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable = {"params": state.params, "value_params": state.value_params}
@@ -77,7 +79,7 @@ def make_train_step(
         nll_N = sums["nll_N"] / jnp.maximum(valid_NxBxS.sum((1, 2)), 1)
         metrics |= {f"loss_head_{k + 1}": nll for k, nll in enumerate(nll_N)}
         metrics["targets"] = valid_NxBxS[0].sum()
-        return _guarded(state, finite, update, metrics)
+        return _guarded(state, finite, update, metrics, axes)
 
     return train_step
 
@@ -89,7 +91,7 @@ def make_critic_step(
 
     The policy is only read, and `model` is the policy with its next-token head alone.
     """
-    settings = objective.config.critic
+    settings, axes = objective.config.critic, logical_axes(model.config)
     # Without pairs, neighbouring rows are solutions of unrelated problems: nothing says which should be valued higher.
     ranking_coef = settings.ranking_coef if settings.pairs else 0.0
 
@@ -110,7 +112,7 @@ def make_critic_step(
             updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
             return state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
 
-        return _guarded(state, finite, update, metrics)
+        return _guarded(state, finite, update, metrics, axes)
 
     return critic_step
 
@@ -197,8 +199,8 @@ def loss_and_gradients(
     return (*total, targets)
 
 
-def _guarded(state: TrainState, finite: jax.Array, update, metrics: Metrics) -> tuple[TrainState, Metrics]:
-    state = jax.lax.cond(finite, update, lambda state: state, state)
+def _guarded(state: TrainState, finite: jax.Array, update, metrics: Metrics, axes: dict) -> tuple[TrainState, Metrics]:
+    state = constrain_tree(jax.lax.cond(finite, update, lambda state: state, state), axes)
     state = state.replace(
         step=state.step + 1,
         skipped=state.skipped + ~finite,
