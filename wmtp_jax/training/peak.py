@@ -18,10 +18,16 @@ def measured_matmul_peak(dtype: jnp.dtype) -> float:
     several repetitions counts. Accelerators count with their number; simulated CPU devices share the cores.
     """
     device = jax.local_devices()[0]
+    with jax.set_mesh(jax.make_mesh((), (), devices=[device])):
+        flops = _measure(dtype)
+    return flops * (1 if device.platform == "cpu" else jax.device_count())
+
+
+def _measure(dtype: jnp.dtype) -> float:
     multiply = jax.jit(jnp.matmul)
     size, seconds = 512, 0.0
     while True:
-        square = jax.device_put(jnp.ones((size, size), dtype), device)
+        square = jnp.ones((size, size), dtype)
         multiply(square, square).block_until_ready()
         seconds = _seconds(multiply, square)
         if seconds > 0.01 or size >= 16384:
@@ -29,8 +35,7 @@ def measured_matmul_peak(dtype: jnp.dtype) -> float:
         size *= 2
     repetitions = max(3, min(50, math.ceil(0.3 / seconds)))
     seconds = min(seconds, *(_seconds(multiply, square) for _ in range(repetitions)))
-    devices = 1 if device.platform == "cpu" else jax.device_count()
-    return devices * 2 * size**3 / seconds
+    return 2 * size**3 / seconds
 
 
 def step_flops(config: ModelConfig, batch_size: int, length: int) -> float:
