@@ -11,6 +11,8 @@ from wmtp_jax.parallel.sharding import (
     constrain_tree,
     global_batch,
     shardings,
+    spec,
+    specs,
 )
 
 __all__ = [
@@ -23,4 +25,6 @@ __all__ = [
     "global_batch",
     "make_mesh",
     "shardings",
+    "spec",
+    "specs",
 ]

@@ -31,6 +31,7 @@ ALLOWED = {
         "losses",
         "model",
         "objectives",
+        "parallel",
         "report",
         "sandbox",
         "storage",
