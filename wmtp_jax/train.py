@@ -52,7 +52,7 @@ def run(command: CommandLine) -> None:
 
     with contextlib.ExitStack() as stack:
         mesh = make_mesh(config.mesh)
-        require_even_batches(mesh, config)
+        require_even_batches(mesh, config, objective_type)
         stack.enter_context(jax.set_mesh(mesh))
         directory = stack.enter_context(open_run_directory(command.workdir, config.run_name, config.to_dict()))
         assets = load_assets(config, objective_type)

@@ -89,13 +89,15 @@ def digest_inputs(
     return {field: {"path": path, "sha256": digests[field]} for field, path in paths.items()}
 
 
-def require_even_batches(mesh: jax.sharding.Mesh, config: ml_collections.ConfigDict) -> None:
+def require_even_batches(
+    mesh: jax.sharding.Mesh, config: ml_collections.ConfigDict, objective: type[Objective]
+) -> None:
     """Refuses batches whose rows cannot be split evenly over the mesh."""
     n_shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    for name, rows in (
-        ("train.batch_size / config.train.accumulation", config.train.batch_size / config.train.accumulation),
-        ("critic.batch_size", config.critic.batch_size),
-    ):
+    sizes = {"train.batch_size / config.train.accumulation": config.train.batch_size / config.train.accumulation}
+    if objective.needs_labels:
+        sizes["critic.batch_size"] = config.critic.batch_size
+    for name, rows in sizes.items():
         if rows % n_shards:
             raise ConfigError(
                 f"config.{name} is {rows:g} rows, which config.mesh splits into {n_shards} parts (data x fsdp); "
