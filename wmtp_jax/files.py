@@ -24,6 +24,11 @@ SUMS = "SHA256SUMS"
 _PIECE = 16 << 20
 
 
+def cache_directory() -> Path:
+    """Where what can be made again is kept: $XDG_CACHE_HOME/wmtp_jax, by default under ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wmtp_jax"
+
+
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Writes a whole file, text as UTF-8; it appears complete or not at all, even when the machine stops.
 

@@ -29,7 +29,7 @@ from wmtp_jax.data.records import Record, parse_record
 from wmtp_jax.data.templates import render
 from wmtp_jax.data.tokenizer import Tokenizer
 from wmtp_jax.errors import FileError
-from wmtp_jax.files import FileLock, atomic_directory, json_digest, os_errors_named, write_atomically
+from wmtp_jax.files import FileLock, atomic_directory, cache_directory, json_digest, os_errors_named, write_atomically
 from wmtp_jax.jsonl import check_is_file, read_lines
 
 _FORMAT = 1  # a store of another format is made again
@@ -174,7 +174,7 @@ def open_store(path: str | Path, tokenizer: Tokenizer, template: str) -> TokenSt
     wording = hashlib.sha256("\0".join(render(record, template) for record in _PROBES).encode()).hexdigest()
     made_with = {"format": _FORMAT, "tokenizer": tokenizer.digest, "template": wording}
     inputs = made_with | _identity_of(path)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wmtp_jax" / "tokens"
+    cache = cache_directory() / "tokens"
     name = path.resolve().name
     directory = cache / f"{name}-{json_digest(inputs)[:16]}"
     if (store := _open(directory, path, inputs)) is not None:

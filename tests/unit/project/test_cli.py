@@ -32,6 +32,15 @@ def test_exit_codes(capsys, ending, code, says):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_compiled_programs_are_kept_where_the_user_or_the_cache_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = lambda: cli.run(lambda: 0) or os.environ["JAX_COMPILATION_CACHE_DIR"]
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    assert found() == "elsewhere"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    assert found() == str(tmp_path / "wmtp_jax" / "compiled")
+
+
 def test_defects_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: 1 // 0)
