@@ -234,6 +234,8 @@ def collate(examples: Examples, rows: Sequence[Sequence[int]], row_length: int) 
 
 
 def _check_lengths(examples: Examples, buckets: Sequence[int]) -> None:
+    if not buckets or buckets[0] < 1 or list(buckets) != sorted(set(buckets)):
+        raise DataError(f"buckets are {buckets}; expected one or more lengths in ascending order, e.g. (64, 96, 128).")
     if not len(examples):
         raise DataError("there are no examples to make batches of; check the file and its filters.")
     longest = int(examples.lengths.max())

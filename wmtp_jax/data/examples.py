@@ -185,8 +185,16 @@ def load_examples(
         The examples, in the order of the file.
 
     Raises:
-        UserError: A record is wrong, or none is left.
+        UserError: A record or an option is wrong, or no record is left.
     """
+    for name, value, choices in (
+        ("over_length", over_length, ("drop", "error")),
+        ("policy_samples", policy_samples, ("correct", "all")),
+    ):
+        if value not in choices:
+            raise DataError(f"{name} is {shown(value)}; expected {choices[0]!r} or {choices[1]!r}.")
+    if max_per_problem < 0:
+        raise DataError(f"max_per_problem is {max_per_problem}; expected 0 (all) or more.")
     store = open_store(path, tokenizer, template)
     labels, clean = store.columns["is_correct"], store.columns["clean"]
     if clean_only and (clean == UNKNOWN).any():

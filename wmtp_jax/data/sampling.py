@@ -1,6 +1,7 @@
 """Which solutions make up a batch: labels in a set ratio, pairs of one problem, some difficulties more often."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,18 @@ class Sampling:
     difficulty_weights: Mapping[str, float] | Iterable[tuple[str, float]] = ()
 
     def __post_init__(self):
-        """Refuses what contradicts itself, with a DataError."""
+        """Refuses what is out of range or contradicts itself, with a DataError."""
+        if not 0 <= self.correct_ratio <= 1:
+            raise DataError(f"correct_ratio is {self.correct_ratio}; expected a share of the rows from 0 to 1.")
         if self.pairs and self.correct_ratio not in (0, 0.5):
             raise DataError(
                 f"correct_ratio is {self.correct_ratio} but pairs are half correct; set it to 0.5 or drop pairs."
             )
+        if self.length_balanced and not self.pairs:
+            raise DataError("length_balanced chooses among pairs, but pairs is off; switch it on.")
         weights = sorted((str(name), float(weight)) for name, weight in dict(self.difficulty_weights).items())
+        if not all(0 <= weight < math.inf for _, weight in weights):
+            raise DataError(f"difficulty_weights are {shown(weights)}; expected finite numbers of 0 or more.")
         object.__setattr__(self, "difficulty_weights", tuple(weights))
 
     @property

@@ -1,6 +1,8 @@
 """How a record becomes the text that the model reads before its answer."""
 
+from wmtp_jax.data.errors import DataError
 from wmtp_jax.data.records import Record
+from wmtp_jax.errors import shown
 
 
 def _raw(record: Record) -> str:
@@ -31,5 +33,10 @@ def render(record: Record, template: str) -> str:
         record: The record; its output is not used.
         template: "raw" (instruction and input as they stand, nothing between them) or "alpaca" (the wording of
             Stanford Alpaca's data set, with or without an input section).
+
+    Raises:
+        DataError: There is no template of that name.
     """
+    if template not in TEMPLATES:
+        raise DataError(f"template is {shown(template)}; expected one of {', '.join(map(repr, TEMPLATES))}.")
     return TEMPLATES[template](record)

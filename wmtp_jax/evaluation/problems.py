@@ -156,6 +156,7 @@ def functions_in(source: str) -> list[str]:
 
 def problems_digest(problems: Sequence[Problem]) -> str:
     """SHA-256 of all that determines a sample or its verdict."""
+    # The last is the place of the solution, which determines neither: with it, samples of earlier versions are known.
     fields = [(each.task_id, each.prompt, each.stop, each.head, each.tests, each.cases, "") for each in problems]
     return json_digest(fields)
 

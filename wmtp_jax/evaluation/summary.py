@@ -115,9 +115,9 @@ def summarize(verdicts: Sequence[dict], ks: Sequence[int], *, confirmed_only: bo
 def table(result: dict) -> str:
     """The result as aligned text: pass@k, reasons, drafts, heads; parts that were not measured are left out."""
     lines = [_title(result), "─" * 72]
-    names = {"base": "base ", "": "confirmed " if result.get("confirmed_only") else ""}
-    for part, name in names.items():
-        for k, found in (result.get(part, {}) if part else result).get("pass_at_k", {}).items():
+    counted = "confirmed " if result.get("confirmed_only") else ""
+    for name, part in ((f"{counted}base ", result.get("base", {})), (counted, result)):
+        for k, found in part.get("pass_at_k", {}).items():
             interval = f"95 % interval {found['low']:.1%} to {found['high']:.1%}"
             lines.append(f"{f'{name}pass@{k}':<24}{found['value']:>8.1%}   {interval}")
     if "reasons" in result:

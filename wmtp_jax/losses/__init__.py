@@ -1,4 +1,4 @@
-"""Per-head normalised cross-entropy (DESIGN 4: mask, weights, normaliser) and value losses."""
+"""Per-head normalised cross-entropy and value losses."""
 
 from wmtp_jax.losses.chunks import chunk_logits, scan_chunks
 from wmtp_jax.losses.cross_entropy import linear_cross_entropy, token_scores

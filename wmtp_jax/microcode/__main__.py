@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    parser = cli.ArgumentParser(prog="python -m wmtp_jax.microcode", description=__doc__, examples=_EXAMPLES)
+    description = "Makes the embedded tasks, or checks those that were made."
+    parser = cli.ArgumentParser(prog="python -m wmtp_jax.microcode", description=description, examples=_EXAMPLES)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--out", type=Path, metavar="DIR", help="write the data set to this directory")
     action.add_argument("--verify", type=Path, metavar="DIR", help="compare this directory with the generator's output")

@@ -1,4 +1,4 @@
-"""What gives every position its value: a head on the policy's trunk, or a model of its own (DESIGN 5)."""
+"""What gives every position its value: a head on the policy's trunk, or a model of its own."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What every objective shares: weights of the global batch become coefficients of each head's loss (DESIGN 4-6)."""
+"""What every objective shares: weights of the global batch become coefficients of each head's loss."""
 
 import abc
 from collections.abc import Callable, Iterable

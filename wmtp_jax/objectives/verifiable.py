@@ -3,7 +3,7 @@
 V_t    = sigmoid(value logit) after reading x_0..x_t: the probability that the whole solution is correct
 A      = generalised advantage estimates of each target token                    (weighting.token_advantages)
 w      = clipped softmax of the normalised advantages over the batch             (weighting.token_weights)
-loss  += value_coef * value loss + ranking_coef * pairwise ranking loss          (DESIGN 5)
+loss  += value_coef * value loss + ranking_coef * pairwise ranking loss          (critic_targets)
 """
 
 import jax

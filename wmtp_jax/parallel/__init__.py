@@ -1,6 +1,6 @@
 """Training on several devices: the mesh, and where each array lies on it.
 
-One code path for one device and for many: XLA partitions the program, no collective is written by hand (DESIGN 8).
+One code path for one device and for many: XLA partitions the program, no collective is written by hand.
 """
 
 from wmtp_jax.parallel.mesh import MESH_AXES, MeshError, make_mesh

@@ -1,4 +1,4 @@
-"""One training step: score the global batch, sum gradients over micro-batches, update (DESIGN 4)."""
+"""One training step: score the global batch, sum gradients over micro-batches, update."""
 
 from collections.abc import Callable
 from typing import NamedTuple

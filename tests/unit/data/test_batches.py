@@ -134,6 +134,8 @@ def test_what_is_no_state_is_refused(stream, state):
     [
         ({"lengths": []}, "there are no examples to make batches of"),
         ({"buckets": (32, 64)}, f"the longest example has {max(LENGTHS)} tokens but the largest bucket only 64"),
+        ({"buckets": ()}, "expected one or more lengths in ascending order"),
+        ({"buckets": (96, 32, 128)}, "expected one or more lengths in ascending order"),
         ({"batch_size": 0}, "batch_size is 0; expected a positive multiple"),
         ({"batch_size": 61}, "batch_size is 61 but the data fill only 60 rows"),
         ({"process_count": 3}, "expected a positive multiple of the 3 process"),

@@ -111,6 +111,20 @@ def test_scores_of_other_tokens_are_refused(numbered, scores):
         dataclasses.replace(numbered([5, 6, 7]), token_scores={"reference_nll": scores})
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"over_length": "truncate"}, "over_length is 'truncate'; expected 'drop' or 'error'"),
+        ({"policy_samples": "both"}, "policy_samples is 'both'; expected 'correct' or 'all'"),
+        ({"max_per_problem": -1}, "max_per_problem is -1; expected 0"),
+        ({"template": "chatml"}, "template is 'chatml'; expected one of 'raw', 'alpaca'"),
+    ],
+)
+def test_options_that_do_not_exist(mixed, load, option, said):
+    with pytest.raises(DataError, match=said):
+        load(mixed, **option)
+
+
 def test_a_file_of_which_nothing_is_left(mixed, load):
     with pytest.raises(DataError, match="nothing to train on, 0 of 4 records kept"):
         load(mixed, max_length=3)

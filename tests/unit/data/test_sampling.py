@@ -198,11 +198,19 @@ def test_the_fingerprint_knows_the_token_scores(stream, examples, with_scores):
         stream(None).set_state(one.get_state())
 
 
-def test_settings_that_contradict_themselves():
-    with pytest.raises(
-        DataError, match=r"correct_ratio is 0.3 but pairs are half correct; set it to 0.5 or drop pairs"
-    ):
-        Sampling(correct_ratio=0.3, pairs=True)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"correct_ratio": 0.3, "pairs": True}, "correct_ratio is 0.3 but pairs are half correct; set it to 0.5 or"),
+        ({"correct_ratio": float("nan")}, "correct_ratio is nan; expected a share of the rows from 0 to 1"),
+        ({"length_balanced": True}, "length_balanced chooses among pairs, but pairs is off"),
+        ({"difficulty_weights": {"hard": -1}}, r"difficulty_weights are \[\('hard', -1.0\)\]; expected finite numbers"),
+        ({"difficulty_weights": {"hard": float("inf")}}, "expected finite numbers of 0 or more"),
+    ],
+)
+def test_settings_that_are_refused(settings, said):
+    with pytest.raises(DataError, match=said):
+        Sampling(**settings)
 
 
 ONE_CLASS = [([9, 9, 9, 9], [])]
