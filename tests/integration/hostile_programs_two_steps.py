@@ -20,13 +20,15 @@ class Any:
     def __abs__(self): return self
     def __call__(self, *args, **kwargs): return self
 """,
-    # Finds the value that the tests expect where they run in the same process.
+    # Finds the value that the tests expect where they run in the same process, in code of the same file: elsewhere it
+    # would take the number of a descriptor for it.
     "peek": """
 import sys
 def peek(x):
     frame = sys._getframe(1)
     while frame:
         places = [*frame.f_code.co_consts, *frame.f_locals.values()]
+        if frame.f_code.co_filename != peek.__code__.co_filename: places = []
         places += [item for place in places if type(place) in (tuple, list) for item in place]
         for value in places:
             if type(value) in (int, float) and value > x and value ** 0.5 == x: return value

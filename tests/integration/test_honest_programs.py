@@ -11,25 +11,6 @@ from wmtp_jax.sandbox.isolation import find_bwrap
 
 pytestmark = pytest.mark.skipif(find_bwrap() is None, reason="bubblewrap runs on Linux only")
 
-# Passes that the second step still contradicts, though nobody forged them.
-CONTRADICTED = {
-    "attributes of standard exceptions",
-    "callback that changes another argument",
-    "causes of standard exceptions",
-    "constants and data",
-    "counter of calls by attribute and default",
-    "decorator with arguments",
-    "function that replaces itself",
-    "inner lists of a result belong to the argument",
-    "inner lists of results belong to the program",
-    "list inside a tuple argument",
-    "one set twice in a result",
-    "queue inside an argument",
-    "recursion with a global memo",
-    "second time of an hour",
-    "settings of the interpreter",
-    "view of a dictionary that grows",
-}
 LIMITS = {"timeout_s": 20.0, "memory_bytes": 1 << 30, "workers": 2}
 
 
@@ -58,7 +39,7 @@ def test_equal_to_plain_execution(plain, verdicts):
         for name, verdict in verdicts.items()
         if verdict.passed != (plain[name] == "passed")
     }
-    assert {name: difference for name, difference in differences.items() if name not in CONTRADICTED} == {}
+    assert differences == {}
 
 
 def test_confirmed(verdicts, capsys):

@@ -22,6 +22,7 @@ from wmtp_jax.sandbox.values import Decoder, NotCarriedError, encode
 _FILE_BYTES, _OPEN_FILES, _PROCESSES, _RESERVE_BYTES = 16 << 20, 64, 64, 8 << 20
 _MUTABLE = ("list", "dict", "set", "bytearray", "deque", "defaultdict", "OrderedDict", "Counter")
 _FILE = "program.py"
+_ATOMS = {type(None), bool, int, float, complex, str, bytes}
 _FUNCTIONS = {types.FunctionType, types.BuiltinFunctionType, types.MethodType}
 
 
@@ -178,6 +179,7 @@ def confirmed_step(job: dict, report: int, channel: int) -> None:
     os.close(report)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
+    sys.stdout.reconfigure(errors="backslashreplace")
     Program(job, channel).serve()
     os._exit(0)
 
@@ -192,6 +194,7 @@ class Program:
 
     def __init__(self, job: dict, channel: int):
         self.channel = channel
+        self.functions = []
         self.source = job["source"]
         self.namespace = namespace_of(job)
 
@@ -225,11 +228,14 @@ class Program:
         value = self.namespace[name]
         wrapped = getattr(value, "__wrapped__", None)
         if type(value) in _FUNCTIONS or type(wrapped) in _FUNCTIONS:
-            return ("function",), False
-        return ("ok", value, None, None), False
+            # By number, as the program may give its name to another one.
+            if not any(value is each for each in self.functions):
+                self.functions.append(value)
+            return ("function", next(i for i, each in enumerate(self.functions) if each is value)), False
+        return ("ok", value, None, None), may_change(value)
 
-    def do_call(self, name: str, arguments: tuple, keywords: dict) -> tuple:
-        value = self.namespace[name](*arguments, **keywords)
+    def do_call(self, name: str, number: int, arguments: tuple, keywords: dict) -> tuple:
+        value = self.functions[number](*arguments, **keywords)
         given = (*arguments, *keywords.values())
         mutable = {i: each for i, each in enumerate(given) if type(each).__name__ in _MUTABLE}
         place = next((i for i, each in mutable.items() if each is value), None)
@@ -237,9 +243,10 @@ class Program:
         # the message, `given`, `mutable`, `each` and the call; a result by its name and the call.
         if place is not None:
             value = None
-        held = type(value).__name__ in _MUTABLE and sys.getrefcount(value) > 2
+        held = (may_change(value) and sys.getrefcount(value) > 2) or shares_values(value)
         for each in mutable.values():
             held = held or sys.getrefcount(each) > 5
+        held = held or any(map(shares_values, given))
         return ("ok", value, place, mutable or None), held
 
     def describe(self, error: BaseException) -> tuple:
@@ -272,8 +279,8 @@ class Program:
         return function
 
     def send(self, message: tuple, held: bool = False) -> None:
-        data, has_nan = encode(message)
-        send_message(self.channel, bytes([held + 2 * has_nan]) + data)
+        data, has_nan, has_view = encode(message)
+        send_message(self.channel, bytes([(held or has_view) + 2 * has_nan]) + data)
 
     def receive(self) -> tuple:
         try:
@@ -281,6 +288,31 @@ class Program:
         except EOFError:
             os._exit(0)
         return Decoder(io.BytesIO(data), self.call_back).load()
+
+
+def may_change(value) -> bool:
+    """Whether it can be changed, or something in it."""
+    return type(value).__name__ in _MUTABLE or (type(value) is tuple and not set(map(type, value)) <= _ATOMS)
+
+
+def shares_values(value) -> bool:
+    """Whether anything but the value itself refers to something in it that can be changed."""
+    if not may_change(value):
+        return False
+    values = value.values() if isinstance(value, dict) else value
+    if set(map(type, values)) <= _ATOMS:
+        return False
+    for each, count in zip(values, reference_counts(values), strict=True):
+        if may_change(each) and (count > _UNSHARED or shares_values(each)):
+            return True
+    return False
+
+
+def reference_counts(values) -> list[int]:
+    return [sys.getrefcount(each) for each in values]
+
+
+(_UNSHARED,) = reference_counts([[]])
 
 
 def origin(value) -> str:

@@ -19,13 +19,15 @@ import signal
 import socket
 import symtable
 import sys
+import threading
 
 from wmtp_jax.sandbox.confine import confine, receive_message, send_message
 from wmtp_jax.sandbox.values import Decoder, NotCarriedError, encode
 
 _EXTRA_BYTES = 512 << 20
-_REPLIES = {("ok", 4), ("ok", 2), ("function", 1), ("raise", 4), ("callback", 4), ("cannot", 2)}
+_REPLIES = {("ok", 4), ("ok", 2), ("function", 2), ("raise", 4), ("callback", 4), ("cannot", 2)}
 _MUTABLE = (list, dict, set, bytearray)
+_ATOMS = {type(None), bool, int, float, complex, str, bytes, set, bytearray}
 # Modules without a state that program and tests would share, if they ran in one process.
 _PURE = {
     *("abc", "ast", "bisect", "calendar", "cmath", "collections", "collections.abc", "copy", "dataclasses", "datetime"),
@@ -42,6 +44,17 @@ _HARMLESS = _PURE | {
 _EXECUTING_BUILTINS = {
     *("eval", "exec", "compile", "open", "input", "breakpoint", "getattr", "setattr", "delattr"),
     *("globals", "locals", "vars", "__import__", "__builtins__", "__loader__", "__spec__"),
+}
+# What a program computes with these may differ from one run to the next.
+_CHANGING_MODULES = {
+    "asyncio",
+    "concurrent.futures",
+    "multiprocessing",
+    "random",
+    "secrets",
+    "threading",
+    "time",
+    "uuid",
 }
 _IMPURE_BUILTINS = {
     *("id", "hash", "open", "input", "print", "globals", "locals", "vars", "dir", "eval"),
@@ -71,6 +84,8 @@ class Client:
     def __init__(self, channel: int):
         self.channel = channel
         self.functions = []
+        # The tests may have threads; a function of theirs may ask for more while the program calls it.
+        self.lock = threading.RLock()
         self.ended: BaseException | None = None
         self.doubt = ""
 
@@ -88,20 +103,22 @@ class Client:
             return reply[1]
 
         def function(*arguments, **keywords):
-            return self.call(name, arguments, keywords)
+            return self.call(name, reply[1], arguments, keywords)
 
         function.__name__ = function.__qualname__ = name
         return function
 
-    def call(self, name: str, arguments: tuple, keywords: dict):
+    def call(self, name: str, number: int, arguments: tuple, keywords: dict):
         """Calls a function of the program, and copies back what it has changed in its arguments."""
-        reply = self.exchange(("call", name, arguments, keywords))
+        given = (*arguments, *keywords.values())
+        if not all(map(is_copied_back, given)):
+            self.doubt = "the program may change a value inside an argument"
+        reply = self.exchange(("call", name, number, arguments, keywords))
         if len(reply) != 4:
             self.fail()
         _, value, place, changed = reply
         if changed is None:
             return value
-        given = (*arguments, *keywords.values())
         try:
             for i, new in changed.items():
                 replace(given[i], new)
@@ -110,16 +127,18 @@ class Client:
             self.fail()
 
     def exchange(self, request: tuple) -> tuple:
-        self.send(request)
-        reply = self.receive()
-        while reply[0] == "callback":
-            self.send(self.call_back(*reply[1:]))
+        with self.lock:
+            self.send(request)
             reply = self.receive()
-        return self.checked(reply)
+            while reply[0] == "callback":
+                self.doubt = "the tests run in the middle of the program"
+                self.send(self.call_back(*reply[1:]))
+                reply = self.receive()
+            return self.checked(reply)
 
     def checked(self, reply: tuple) -> tuple:
         """The reply, if it is a result; raises what the program raised."""
-        if (reply[0], len(reply)) in (("ok", 4), ("function", 1)):
+        if (reply[0], len(reply)) in (("ok", 4), ("function", 2)):
             return reply
         if reply[0] == "cannot":
             self.cannot(str(reply[1]))
@@ -144,8 +163,6 @@ class Client:
         raise self.ended
 
     def call_back(self, number: int, arguments: tuple, keywords: dict) -> tuple:
-        if any(isinstance(value, _MUTABLE) for value in (*arguments, *keywords.values())):
-            self.doubt = "a function of the tests got a value that it may change"
         try:
             return ("returned", self.functions[number](*arguments, **keywords))
         except Exception as error:
@@ -157,7 +174,7 @@ class Client:
         if self.ended:
             raise self.ended
         try:
-            data, has_nan = encode(message, self.functions)
+            data, has_nan, _ = encode(message, self.functions)
         except NotCarriedError as error:
             self.cannot(f"the tests give the program {error}")
         if has_nan:
@@ -285,22 +302,48 @@ def doubt_about(job: dict, program_names: dict[str, str], error: BaseException) 
         return f"program and tests both define {min(bound & program_names.keys())}"
     if (read - bound) & _IMPURE_BUILTINS:
         return f"the tests use {min((read - bound) & _IMPURE_BUILTINS)}"
-    known = _PURE | set(job["packages"])
-    for node in ast.walk(ast.parse(job["tests"])):
-        match node:
-            case ast.Import(names):
-                modules = [alias.name for alias in names]
-            case ast.ImportFrom(module=module):
-                modules = [module or "."]
-            case ast.Compare(ops=ops, comparators=values) if any(isinstance(op, ast.Is | ast.IsNot) for op in ops):
-                if not all(isinstance(value, ast.Constant) for value in values):
-                    return "the tests compare identities"
-                continue
-            case _:
-                continue
-        for module in modules:
-            if module not in known and module.partition(".")[0] not in job["packages"]:
-                return f"the tests use the module {module}"
+    if "set_int_max_str_digits" in str(error):
+        return "the program may have set how long the text of an integer can be"
+    try:
+        changing = _CHANGING_MODULES & imported_modules(job["source"])
+    except (RecursionError, SyntaxError, ValueError):
+        changing = set()
+    if changing:
+        return f"the program uses the module {min(changing)}"
+    # The context of decimals is the program's as well.
+    for module in sorted(imported_modules(job["tests"])):
+        if module == "decimal" or (module not in _PURE and module.partition(".")[0] not in job["packages"]):
+            return f"the tests use the module {module}"
+    modules = {name for name, origin in program_names.items() if origin in _PURE}
+    return beyond_values(ast.parse(job["tests"]), modules)
+
+
+def beyond_values(tests: ast.Module, modules: set[str]) -> str:
+    """What in the tests may see more of the program's values than a copy shows; "" for calls and comparisons alone.
+
+    Args:
+        tests: parsed.
+        modules: names of modules that the tests do not import themselves.
+    """
+    for node in ast.walk(tests):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = modules | {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    for node in ast.walk(tests):
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            return "the tests change values"
+        if isinstance(node, ast.Try | ast.TryStar | ast.With | ast.AsyncWith):
+            return "the tests handle exceptions"
+        if isinstance(node, ast.Compare) and any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+            constants = [each.value for each in node.comparators if isinstance(each, ast.Constant)]
+            if len(constants) < len(node.comparators) or not all(each in (None, True, False) for each in constants):
+                return "the tests compare identities"
+        if isinstance(node, ast.Attribute):
+            root = node.value
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            literal = isinstance(root, ast.Constant | ast.JoinedStr | ast.List | ast.Tuple | ast.Dict | ast.Set)
+            if not literal and not (isinstance(root, ast.Name) and root.id in modules):
+                return f"the tests use the attribute {node.attr}"
     return ""
 
 
@@ -317,11 +360,11 @@ def confirm(client: Client, job: dict) -> tuple[str, str]:
         return "confirmed", ""
     if isinstance(error, CannotConfirm):
         return "unconfirmed", str(error)
-    if isinstance(error, Exited):
-        return "exited", ""
     doubt = client.doubt or doubt_about(job, names, error)
     if doubt:
         return "unconfirmed", doubt
+    if isinstance(error, Exited):
+        return "exited", ""
     try:
         return "forged", getattr(error, "said", None) or f"{type(error).__name__}: {error}".rstrip(": ")
     except Exception:
@@ -349,6 +392,20 @@ def replace(old, new) -> None:
     else:
         old.clear()
         old.extend(new)
+
+
+def is_copied_back(value) -> bool:
+    """Whether `replace` can show all that the program may change in an argument."""
+    if type(value) in (list, dict):
+        inner = value.values() if type(value) is dict else value
+        try:
+            return set(map(type, inner)) <= _ATOMS or all(map(is_copied_back, inner))
+        except RecursionError:
+            return False
+    try:
+        return type(value) in _ATOMS or hash(value) is not None
+    except TypeError:
+        return False
 
 
 def keeps(old, new) -> bool:

@@ -62,12 +62,13 @@ class Encoder(_pickle.Pickler):
 
     Attributes:
         has_nan: whether a NaN was among the values: it is equal to itself by identity alone, which is lost.
+        has_view: whether a dictionary's view was among them, which shows later changes.
     """
 
     def __init__(self, stream: io.BytesIO, functions: list | None = None):
         super().__init__(stream, 5)
         self.functions = functions
-        self.has_nan = False
+        self.has_nan = self.has_view = False
 
     def persistent_id(self, value):
         """None for what pickle itself writes, else what `Decoder` makes the value of."""
@@ -80,6 +81,7 @@ class Encoder(_pickle.Pickler):
         if name in _PARTS and _standard(name) in (kind, None):
             if getattr(value, "tzinfo", None) is not None or getattr(value, "__dict__", None):
                 raise NotCarriedError(f"a {kind.__name__} with more than its value")
+            self.has_view = self.has_view or name.startswith("builtins.dict_")
             return ("value", name, _PARTS[name](value))
         if self.functions is not None and kind in _FUNCTIONS:
             self.functions.append(value)
@@ -125,8 +127,8 @@ class Decoder(_pickle.Unpickler):
         return self.function(name) if kind == "function" else _FACTORIES[name]
 
 
-def encode(message: tuple, functions: list | None = None) -> tuple[bytes, bool]:
-    """A message as bytes, and whether there is a NaN in it.
+def encode(message: tuple, functions: list | None = None) -> tuple[bytes, bool, bool]:
+    """A message as bytes, and whether there is a NaN or a dictionary's view in it.
 
     Raises:
         NotCarriedError: a value in it is not of an exact standard type.
@@ -137,7 +139,7 @@ def encode(message: tuple, functions: list | None = None) -> tuple[bytes, bool]:
         encoder.dump(message)
     except RecursionError as error:
         raise NotCarriedError("a value that is nested too deep") from error
-    return stream.getvalue(), encoder.has_nan
+    return stream.getvalue(), encoder.has_nan, encoder.has_view
 
 
 def _standard(name: str):
