@@ -1483,6 +1483,9 @@ HOSTILE_TWO_STEPS |= {
     for name, (program, tests) in parse(HELPERS).items()
 }
 HOSTILE_TWO_STEPS |= {
+    f"{name}, without entry points": fields(program, tests) for name, (program, tests) in parse(HELPERS).items()
+}
+HOSTILE_TWO_STEPS |= {
     f"{name}: cheats where it is {side}": fields(_SIGNALLED.format(signal=signal, side=side), TESTS)
     for name, signal in SIGNALS.items()
     for side in (True, False)

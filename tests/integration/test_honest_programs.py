@@ -1,5 +1,6 @@
 """Verdicts on honest programs equal plain execution."""
 
+import ast
 import json
 
 import pytest
@@ -19,9 +20,22 @@ def plain():
     return plain_execution(HONEST)
 
 
+def defined_in(program: str) -> tuple[str, ...]:
+    """The names of functions and values that a program defines."""
+    try:
+        body = ast.parse(program).body
+    except SyntaxError:
+        return ()
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return (*functions, *(target.id for target in targets if isinstance(target, ast.Name)))
+
+
 @pytest.fixture(scope="module")
 def verdicts():
-    found = check_programs([Program(program, tests) for program, tests in HONEST.values()], **LIMITS)
+    """With all their names as entry points, so that as many as can be reach the second step's comparisons."""
+    programs = [Program(program, tests, entry_points=defined_in(program)) for program, tests in HONEST.values()]
+    found = check_programs(programs, **LIMITS)
     return dict(zip(HONEST, found, strict=True))
 
 

@@ -47,8 +47,8 @@ class Program:
         stdin: what a program without tests reads.
         cases: pairs of standard input and expected standard output, one run each; instead of tests and stdin.
         module_name: `__name__` in program and tests: "__main__", or "builtins" as after `exec(program, {})`.
-        entry_points: the names that the tests are about. With them, a pass in which the tests use another name of the
-            program is not confirmed; without, every name that they take from the program is under test.
+        entry_points: the names that the tests are about. A pass in which the tests use another name of the program is
+            not confirmed, as the program could define it to its liking; without them, the tests may use one name.
         helpers: source of the benchmark that defines further names for the tests; the program has them as well.
     """
 

@@ -238,6 +238,10 @@ class TestGlobals(dict):
                 client.cannot(f"the tests use {name}, which the program may have redefined")
             else:
                 self.remote.add(name)
+        if not job["entry_points"] and len(self.remote) > 1:
+            # One of them may be what compares, or what is expected.
+            names = " and ".join(sorted(self.remote)[:2])
+            client.cannot(f"the tests use {names}, and no entry point says which the program may define")
 
     def __missing__(self, name):
         if name in self.remote:
