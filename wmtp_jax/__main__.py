@@ -2,6 +2,7 @@
 
 COMMANDS = {
     "wmtp_jax.train": "train a model with weighted tokens; ends with a table, a page and an exported model",
+    "wmtp_jax.plan": "what a training step needs on devices that are not there",
     "wmtp_jax.evaluate": "pass@k on HumanEval, MBPP, CodeContests, the embedded tasks or a file of problems",
     "wmtp_jax.generate": "continue a prompt; the extra heads draft, the first head checks",
     "wmtp_jax.storage": "set up models and data sets, and verify them",
