@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from wmtp_jax.errors import UserError, shown
+from wmtp_jax.errors import FileError, UserError, shown
 from wmtp_jax.files import cache_directory
 
 OK, CHECK_FAILED, USER_ERROR, INTERRUPTED, BROKEN_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
@@ -52,7 +52,8 @@ def run(command: Callable[[], int | None], again: str = "") -> int:
     """
     ending = f"; {again}" if again else ""
     # jax reads it when it is imported; without it, every start compiles every program again.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_directory() / "compiled"))
+    with contextlib.suppress(FileError):  # a user without a home directory does without
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_directory() / "compiled"))
     try:
         with _sigterm_raises():
             code = command() or OK

@@ -25,8 +25,15 @@ _PIECE = 16 << 20
 
 
 def cache_directory() -> Path:
-    """Where what can be made again is kept: $XDG_CACHE_HOME/wmtp_jax, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wmtp_jax"
+    """Where what can be made again is kept: $XDG_CACHE_HOME/wmtp_jax, by default under ~/.cache.
+
+    Raises:
+        FileError: neither that variable nor the user's home directory is known.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wmtp_jax"
+    except RuntimeError as error:
+        raise FileError("~/.cache: this user has no home directory; set HOME or XDG_CACHE_HOME") from error
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from wmtp_jax import cli
-from wmtp_jax.errors import UserError
+from wmtp_jax.errors import FileError, UserError
+from wmtp_jax.files import cache_directory
 
 
 def _raise(error):
@@ -39,6 +40,16 @@ def test_compiled_programs_are_kept_where_the_user_or_the_cache_says(monkeypatch
     assert found() == "elsewhere"
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     assert found() == str(tmp_path / "wmtp_jax" / "compiled")
+
+
+def test_a_user_without_a_home_directory_does_without_kept_programs(monkeypatch):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert cli.run(lambda: 0) == 0
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    with pytest.raises(FileError, match="has no home directory; set HOME or XDG_CACHE_HOME"):
+        cache_directory()
 
 
 def test_defects_keep_their_traceback():
