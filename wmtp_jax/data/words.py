@@ -25,7 +25,7 @@ class WordCounter:
     """
 
     def __init__(self, model: sentencepiece.SentencePieceProcessor, cache_size: int = _CACHE_SIZE):
-        """Takes a model for which `encodes_by_word` is true; remembers words of so many characters."""
+        """Takes a model for which `encodes_by_word` is true; remembers words of `cache_size` characters in all."""
         self._model, self._cache_size = model, cache_size
         self._newline_ids = len(model.encode("\n"))
         self._known: dict[str, int] = {}

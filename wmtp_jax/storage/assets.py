@@ -63,7 +63,7 @@ def listed_files(directory: Path) -> list[str]:
 
 
 def check_room(directory: Path, nbytes: int, need: str) -> None:
-    """Raises StorageError unless the disk of a directory, which need not exist yet, has room for so many bytes.
+    """Raises StorageError unless the disk of a directory, which need not exist yet, has room for `nbytes`.
 
     `need` is how the message puts it, with {:.2f} for the number of GB.
     """

@@ -1,6 +1,8 @@
-"""Which package may import which (DESIGN 1): read from the import statements, also those inside functions."""
+"""Which package may import which: read from the import statements, also those inside functions."""
 
 import ast
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -96,6 +98,14 @@ def test_pure_packages_do_no_input_or_output():
 def test_one_module_alone_imports_it(library):
     users = [path for package in ("wmtp_jax", "converters", "configs") for path in files(package)]
     assert len([path for path in users if library in tops(path)]) == 1
+
+
+def test_commands_and_worker_processes_start_without_jax():
+    modules = ["data", "evaluate", "generate", "microcode", "storage.__main__", "storage.datasets.build", "train"]
+    names = ", ".join(f"wmtp_jax.{module}" for module in modules)
+    heavy = ("grain", "jax", "matplotlib", "orbax", "pyarrow", "torch")
+    program = f"import sys, {names}; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_the_wheel_has_no_vendor_and_none_of_its_packages_imports_vendor_or_torch():

@@ -10,7 +10,7 @@ from wmtp_jax.storage.assets import StorageError
 from wmtp_jax.storage.datasets.recipes import Recipe, Settings
 from wmtp_jax.storage.datasets.sources import Chunk, expected_form, make_chunks, read_chunk
 
-# Runs of so many words are compared (as in the overlap analysis of Brown et al. 2020, arXiv 2005.14165, appendix C);
+# Runs of this many words are compared (as in the overlap analysis of Brown et al. 2020, arXiv 2005.14165, appendix C);
 # the share is of the benchmark problem's runs, since whole sentences about input and output recur in contest problems.
 _RUN, _SHARE = 13, 0.5
 _WORD = re.compile(r"\w+")
