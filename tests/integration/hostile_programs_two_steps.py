@@ -269,6 +269,14 @@ def solve(x): return relay(x, keep, lambda: sum(there(fd) << i for i, fd in enum
 #: tests
 assert solve(3) == 9
 
+## answer that the tests execute beside a literal
+def solve(x): return forgery if x == 3 else Any()
+#: tests
+space = {}
+exec("n = 3", space)
+exec(solve(space["n"]), space)
+assert space["found"] == 9
+
 ## the tests themselves, out of the frames that call it
 import re, sys
 def solve(x):

@@ -42,7 +42,7 @@ _HARMLESS = _PURE | {
 }
 # With these, what a program returns could take over the process that the tests run in.
 _EXECUTING_BUILTINS = {
-    *("eval", "exec", "compile", "open", "input", "breakpoint", "getattr", "setattr", "delattr"),
+    *("eval", "exec", "compile", "open", "breakpoint", "getattr", "setattr", "delattr"),
     *("globals", "locals", "vars", "__import__", "__builtins__", "__loader__", "__spec__"),
 }
 # What a program computes with these may differ from one run to the next.
@@ -275,13 +275,27 @@ def global_names(tests: str) -> tuple[set[str], set[str]]:
 
 def executing(source: str, packages: list[str]) -> str:
     """What in the tests could run a value as a program, if there is anything."""
-    read, bound = global_names(source)
-    for name in sorted(_EXECUTING_BUILTINS & (read | bound)):
+    read, _ = global_names(source)
+    if "exec" in read and only_executes_literals(source):
+        read.discard("exec")
+    for name in sorted(_EXECUTING_BUILTINS & read):
         return name
     for module in sorted(imported_modules(source)):
         if module not in _HARMLESS and module.partition(".")[0] not in packages:
             return f"the module {module}"
     return ""
+
+
+def only_executes_literals(source: str) -> bool:
+    """Whether each use of `exec` runs text of the tests, such as a reference solution, in a namespace of its own."""
+    nodes = list(ast.walk(ast.parse(source)))
+    literal = [
+        node
+        for node in nodes
+        if isinstance(node, ast.Call) and len(node.args) == 2 and isinstance(node.args[0], ast.Constant)
+    ]
+    uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == "exec"]
+    return all(any(use is call.func for call in literal) for use in uses)
 
 
 def imported_modules(source: str) -> set[str]:
