@@ -85,7 +85,7 @@ class Verdict:
 
 
 class SandboxRunner:
-    """Runs programs in one kind of sandbox: one test worker for all, one program worker for each program.
+    """Runs programs in one kind of sandbox: one test worker for all, one program worker for each step of a program.
 
     Args:
         sandbox: "bwrap" or "none".

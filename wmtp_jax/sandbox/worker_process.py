@@ -22,7 +22,7 @@ _ATTEMPTS = 3
 
 
 class WorkerProcess:
-    """An interpreter in a sandbox of its own that waits for one program (program_worker.py).
+    """An interpreter in a sandbox of its own that waits for one step of a program (program_worker.py).
 
     Args:
         sandbox: starts it.
@@ -144,7 +144,7 @@ class WorkerProcess:
 
 
 class Workers:
-    """The program workers of one job: running ones, and one per thread that starts up ahead of its next program.
+    """The program workers of one job: running ones, and one per thread that starts up ahead of its next step.
 
     Args:
         sandbox: starts them.
@@ -179,7 +179,7 @@ class Workers:
                     self._running.discard(worker)
 
     def start_next(self) -> None:
-        """Starts one for this thread's next program."""
+        """Starts one for what this thread runs next."""
         if not self.closed:
             self._waiting[threading.get_ident()] = WorkerProcess(self._sandbox, self._code)
 

@@ -83,6 +83,42 @@ def test_no_except_in_the_tests_confirms_a_program_that_left(leave, tests):
     ).confirmed
 
 
+@pytest.mark.parametrize(
+    ("tests", "reason"),
+    [
+        ("expected = 9\nassert f(3) == expected", "forged"),
+        ("import math\nexpected = 9\nassert math.isclose(f(3), expected)", "forged"),
+        ("expected = 9\ndef check(candidate):\n    assert candidate(3) == expected\ncheck(f)", "forged"),
+        ("expected = [9]\nassert f(3) == expected.pop()", "passed"),
+        ("expected = [0]\nexpected[0] = 9\nassert f(3) == expected[0]", "passed"),
+        ("expected = 9\ntry:\n    assert f(3) == expected\nexcept ValueError:\n    pass", "passed"),
+        ("expected = 9\nassert f(3) is expected", "passed"),
+        ("from decimal import Decimal\nexpected = 9\nassert f(3) == Decimal(9)", "passed"),
+    ],
+)
+def test_contradictions_without_an_honest_explanation_are_forged(tests, reason):
+    program = "def f(x):\n    return x * x if 'expected' in globals() else 0"
+    verdict = run_program(program, tests=tests, **LIMITS)
+    assert verdict.reason == reason, verdict
+
+
+@pytest.mark.parametrize(
+    ("tests", "danger"),
+    [
+        ("assert eval(f()) == 9", "eval"),
+        ("exec(f())", "exec"),
+        ("exec('n = 1', {})\nexec(f(), {})", "exec"),
+        ("import pickle\nassert pickle.loads(f()) == 9", "the module pickle"),
+        ("from builtins import eval as run\nassert run(f()) == 9", "the module builtins"),
+    ],
+)
+def test_tests_that_run_what_the_program_returns_confirm_nothing(tests, danger):
+    program = f"import pickle\ndef f():\n    return {'pickle.dumps(9)' if 'pickle' in tests else repr('9')}"
+    verdict = run_program(program, tests=tests, **LIMITS)
+    assert (verdict.passed, verdict.confirmed) == (True, False)
+    assert verdict.detail == f"the tests use {danger}, which can run what the program returns"
+
+
 def test_standard_input_and_output():
     source = "import sys\nfor line in sys.stdin:\n    print(int(line) * 2)\nsys.exit(0)"
     verdict = run_program(source, stdin="1\n2\n", **LIMITS)
