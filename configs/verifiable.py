@@ -2,7 +2,7 @@
 
 Stage 1 trains the critic, stage 2 the policy and the critic together.
 
-micro (default): 5 minutes on 2 CPU cores; from storage/models_v2/micro-mtp on the embedded tasks, pass@1 .51 to .56.
+micro (default): 5 minutes on 2 CPU cores; from storage/models_v2/micro-mtp on the embedded tasks, pass@1 .51 to .58.
     python -m wmtp_jax.train --config configs/verifiable.py
 7b: Meta's 7B_1T_4 on CodeContests, as configs/baseline.py:7b (assets, published settings, cost).
     python -m wmtp_jax.train --config configs/verifiable.py:7b --dry_run   # what is missing, and how to get it
